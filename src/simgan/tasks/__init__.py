@@ -1,1 +1,10 @@
+"""Task models: what the images are for. The same model and the same augmentation serve every arm."""
 
+from __future__ import annotations
+
+from simgan.tasks.augmentation import StandardAugmentation
+from simgan.tasks.matching import match_to_real
+from simgan.tasks.network import SMALLEST_SIDE, TaskNetwork
+from simgan.tasks.training import TaskModel, train_task
+
+__all__ = ["SMALLEST_SIDE", "StandardAugmentation", "TaskModel", "TaskNetwork", "match_to_real", "train_task"]
