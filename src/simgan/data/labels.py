@@ -69,8 +69,8 @@ def read_labels(tree: ImageTree, paths: Sequence[str] | None = None, format: str
     name = format or tree.labels or detect_label_format(tree)
     if name is None:
         raise LabelError(
-            f"{tree.root}: no labels found. Wanted a {LABELS_FILE} in that folder (columns 'path' and 'class', "
-            f"or 'path' and numbers) or a folder of images per class; or name the format: {_listed(LABEL_FORMATS)}"
+            f"{tree.root}: no labels found. Wanted a {LABELS_FILE} in that folder (a column 'path', then "
+            f"'class' or numbers) or a folder of images per class; known formats: {_listed(LABEL_FORMATS)}"
         )
     if name not in LABEL_FORMATS:
         raise LabelError(f"{tree.root}: unknown label format {name!r}; known: {_listed(LABEL_FORMATS)}")
@@ -145,12 +145,14 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
     Columns of text are left alone, and so are rows for existing files that were not asked for.
     """
     where = Path(tree.root) / LABELS_FILE
-    header, rows, faults = _read_table(where)
+    header, rows, faults = read_table(where)
     row_of, row_faults = _rows_by_path(tree, rows, set(paths))
     faults += row_faults
     faults += [f"no row for {path}" for path in paths if path not in row_of]
     ordered = [row_of[path] for path in paths if path in row_of]
-    columns = {name: [(line, row[i]) for line, row in ordered] for i, name in enumerate(header) if i > 0}
+    columns = {
+        name: [(line, row[i].strip()) for line, row in ordered] for i, name in enumerate(header) if i > 0
+    }
     grouping = columns.pop(GROUP_COLUMN, [])
     faults += [f"line {line}: no group" for line, group in grouping if not group]
     groups = tuple(group for _, group in grouping) or None
@@ -169,19 +171,22 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
 LABEL_FORMATS: dict[str, LabelReader] = {"folders": read_folders, "csv": read_csv}
 
 
-def _read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
-    """The header, the rows that are as wide as it, and the faults found so far."""
+def read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
+    """The header, the rows that are as wide as it, and the faults found so far. Cells keep their spaces.
+
+    Raises `LabelError` where the file is no table of labels at all.
+    """
     try:
         data = where.read_bytes()
         if b"\0" in data:
             raise ValueError("it holds NUL bytes, so it is not a text file")
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        table = [(reader.line_num, row[:1] + [cell.strip() for cell in row[1:]]) for row in reader if row]
+        table = [(reader.line_num, row) for row in reader if row]
     except (OSError, ValueError, csv.Error) as error:
         raise LabelError(f"{where}: cannot be read as UTF-8 comma-separated values: {error}") from error
     if not table:
         raise LabelError(f"{where}: the file is empty; wanted a header 'path,class' and one row per image")
-    header = table[0][1]
+    header = [name.strip() for name in table[0][1]]
     faults: list[str] = []
     if header[0] not in PATH_COLUMNS:
         raise LabelError(
@@ -202,13 +207,25 @@ def _read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
     return header, rows, faults
 
 
+def relative_path(cell: str) -> tuple[str, str | None]:
+    """The path in a cell in its shortest form, and what is wrong with it, if anything."""
+    path = PurePosixPath(cell)
+    if not path.parts:
+        return "", "no path"
+    if "\\" in cell:
+        return "", f"path {_short(cell)} has backslashes; write it with '/'"
+    if path.is_absolute() or ".." in path.parts:
+        return "", f"path {_short(cell)} leaves the tree; write it relative to the folder of {LABELS_FILE}"
+    return path.as_posix(), None
+
+
 def _rows_by_path(tree: ImageTree, rows: Sequence[Row], wanted: set[str]) -> tuple[dict[str, Row], list[str]]:
     """The rows of the wanted images, and what is wrong with any row's path."""
     row_of: dict[str, Row] = {}
     first_line: dict[str, int] = {}
     faults: list[str] = []
     for line, row in rows:
-        path, fault = _relative(row[0])
+        path, fault = relative_path(row[0])
         if fault is not None:
             faults.append(f"line {line}: {fault}")
         elif path in first_line:
@@ -245,18 +262,6 @@ def _class_faults(column: str, cells: Sequence[Cell]) -> list[str]:
     if any("." in name for _, name in cells) and all(_number(name) is not None for _, name in cells):
         faults.append(f"column {column!r} holds decimal numbers; call it something else to learn its value")
     return faults
-
-
-def _relative(cell: str) -> tuple[str, str | None]:
-    """The path in its shortest form, and what is wrong with it, if anything."""
-    path = PurePosixPath(cell)
-    if not path.parts:
-        return "", "no path"
-    if "\\" in cell:
-        return "", f"path {_short(cell)} has backslashes; write it with '/'"
-    if path.is_absolute() or ".." in path.parts:
-        return "", f"path {_short(cell)} leaves the tree; write it relative to the folder of {LABELS_FILE}"
-    return path.as_posix(), None
 
 
 def _classes(of_images: Sequence[str], groups: tuple[str, ...] | None) -> Labels:
