@@ -1,0 +1,324 @@
+"""Trees of images on disk: which files are images, which are not, and what a scan of them finds."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan.errors import DataError, ImageError
+from simgan.images import IMAGE_SUFFIXES, PixelFormat, read_image, split_alpha
+
+Progress = Callable[[int, int], None]
+
+_MASK_FOLDER = re.compile(r"(mask|label|seg)", re.IGNORECASE)
+_FEW_LEVELS = 12
+
+
+@dataclass(frozen=True)
+class ImageTree:
+    """A folder of images and the files that belong to them.
+
+    `images` is a glob relative to `root` (`*` within a folder, `**` any number of folders) that says which files are
+    refined; among them only files with an image suffix count, and hidden ones (.name) only where the pattern names them.
+    `labels` is the label format, see `simgan.data.labels`; None: found from what lies there.
+    """
+
+    root: str | Path
+    images: str = "**/*"
+    labels: str | None = None
+
+    def paths(self) -> tuple[str, ...]:
+        """The images: POSIX paths relative to the root, sorted. `DataError` where there is none, or masks are mixed in."""
+        files = self._files()
+        found = tuple(self._matching(files))
+        if not found:
+            raise DataError(self._nothing_found(files))
+        self._refuse_mask_folders(found)
+        return found
+
+    def other_files(self) -> tuple[str, ...]:
+        """Every other regular file below the root, sorted: labels, masks, notes; what a refined tree carries unchanged."""
+        files = self._files()
+        images = set(self._matching(files))
+        return tuple(path for path in files if path not in images)
+
+    def read(self, path: str) -> NDArray[Any]:
+        """The pixels (H, W, C) of one of `paths()`, alpha included; `ImageError` where the file cannot be used."""
+        return read_image(Path(self.root) / path)
+
+    def listing(self) -> tuple[tuple[str, int, int], ...]:
+        """(path, size in bytes, time of change in ns) of each image: changes when the files do."""
+        root = Path(self.root)
+        stats = ((path, (root / path).stat()) for path in self.paths())
+        return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+
+    def _files(self) -> list[str]:
+        root = Path(self.root)
+        if not root.exists():
+            raise DataError(
+                f"{root}: no such folder; a folder of images is wanted (current folder: {Path.cwd()})"
+            )
+        if not root.is_dir():
+            raise DataError(f"{root}: is a file; the folder that holds the images is wanted")
+        return sorted(_walk(root, PurePosixPath(), root.resolve(), frozenset()))
+
+    def _matching(self, files: Iterable[str]) -> Iterator[str]:
+        glob = _split_glob(self.images)
+        for path in files:
+            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES and _matches(
+                tuple(path.split("/")), glob
+            ):
+                yield path
+
+    def _nothing_found(self, files: list[str]) -> str:
+        if not files:
+            return f"{self.root}: the folder is empty; images ({' '.join(sorted(IMAGE_SUFFIXES))}) are wanted"
+        counts = Counter(PurePosixPath(path).suffix or "(no suffix)" for path in files)
+        held = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(8))
+        message = f"{self.root}: no image matches the pattern {self.images!r}; the folder holds {held}"
+        if (Path(self.root) / self.images).is_dir():
+            return f"{message}; {self.images!r} is a folder: write '{self.images.rstrip('/')}/**/*'"
+        images = [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+        if images:
+            return f"{message}, for instance {images[0]}; adapt the images pattern"
+        return f"{message}; images need one of the suffixes {' '.join(sorted(IMAGE_SUFFIXES))}"
+
+    def _refuse_mask_folders(self, found: tuple[str, ...]) -> None:
+        """Masks are images too: refuse to refine them only because a wildcard reached into their folder."""
+        named = set(self.images.split("/"))
+        masks = [path for path in found if set(_mask_folders(path)) - named]
+        if masks and len(masks) < len(found):
+            folder = next(part for part in _mask_folders(masks[0]) if part not in named)
+            rest = next(path for path in found if path not in set(masks))
+            raise DataError(
+                f"{self.root}: the pattern {self.images!r} takes in {len(masks)} files of folders like {folder!r} "
+                f"(for instance {masks[0]}), most likely label masks, which must not be refined; {_narrow(rest)}, "
+                f"or name {folder!r} in the pattern if these are images"
+            )
+
+
+def _mask_folders(path: str) -> list[str]:
+    return [part for part in path.split("/")[:-1] if _MASK_FOLDER.match(part)]
+
+
+def _narrow(example: str) -> str:
+    path = PurePosixPath(example)
+    top = path.parts[0] + "/**/*" if len(path.parts) > 1 else "*"
+    return f"narrow the images pattern (for instance images = '{top}{path.suffix}')"
+
+
+def _walk(root: Path, below: PurePosixPath, real_root: Path, above: frozenset[Path]) -> Iterator[str]:
+    """Regular files below `root`. Links are followed inside the tree only: what lies outside is not the tree's to give."""
+    folder = root / below
+    above |= {folder.resolve()}
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be listed: {error.strerror}; check the rights of the folder"
+        ) from error
+    for entry in entries:
+        relative = below / entry.name
+        if entry.is_symlink():
+            target = Path(entry.path).resolve()
+            if not target.is_relative_to(real_root):
+                raise DataError(
+                    f"{entry.path}: a link that leads out of the tree, to {target}; copy the file into the tree, "
+                    f"or give the folder that the links lead to"
+                )
+            if not target.exists():
+                raise DataError(f"{entry.path}: a link that leads nowhere ({target}); remove or mend it")
+            if target in above:
+                raise DataError(f"{entry.path}: a link to a folder that holds it ({target}); remove it")
+        if entry.is_dir():
+            yield from _walk(root, relative, real_root, above)
+        elif entry.is_file():
+            yield relative.as_posix()
+
+
+def _split_glob(pattern: str) -> tuple[str, ...]:
+    parts = pattern.split("/")
+    if not pattern or pattern.startswith("/") or ".." in parts or "\\" in pattern:
+        raise DataError(
+            f"images pattern {pattern!r}: a pattern relative to the folder is wanted, with / between folders, "
+            f"such as 'images/*.png' or '**/*'"
+        )
+    return (*parts, "*") if parts[-1] == "**" else tuple(parts)
+
+
+def _matches(parts: tuple[str, ...], glob: tuple[str, ...]) -> bool:
+    """Whether the parts of a path match those of a glob, `**` standing for any number of folders."""
+    if not parts or not glob:
+        return not parts and not glob
+    hidden = parts[0].startswith(".") and not glob[0].startswith(".")
+    if glob[0] == "**":
+        return _matches(parts, glob[1:]) or (not hidden and _matches(parts[1:], glob))
+    return not hidden and fnmatch.fnmatchcase(parts[0], glob[0]) and _matches(parts[1:], glob[1:])
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A file that matches the pattern but cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TreeScan:
+    """What one pass over all images found. Levels are native integers, all channels together, alpha left out."""
+
+    n: int
+    pixel_format: PixelFormat
+    sizes: dict[tuple[int, int], int]  # (height, width) -> number of images
+    low: int
+    high: int
+    step: int  # greatest common divisor of all levels; 1 where only level 0 occurs
+    level_mean: float  # over all pixels of all images
+    level_std: float
+    image_mean_std: (
+        float  # standard deviation, over images, of an image's mean level: how much exposure varies
+    )
+    rejects: tuple[Reject, ...]
+    fingerprint: str  # sha256 over paths, sizes and decoded pixels: the same data, wherever it lies
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, ready for JSON."""
+        return {**asdict(self), "sizes": [[h, w, count] for (h, w), count in sorted(self.sizes.items())]}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> TreeScan:
+        """The inverse of `to_dict`, also after a trip through JSON."""
+        return cls(
+            **{
+                **fields,
+                "pixel_format": PixelFormat(**fields["pixel_format"]),
+                "sizes": {(h, w): count for h, w, count in fields["sizes"]},
+                "rejects": tuple(Reject(**reject) for reject in fields["rejects"]),
+            }
+        )
+
+
+def scan_tree(
+    tree: ImageTree, *, max_reject_share: float = 0.05, progress: Progress | None = None
+) -> TreeScan:
+    """Read every image of the tree once; see `TreeScan`. Raises `DataError` as `decoded_images` and `Scanner.result` do."""
+    scanner = Scanner(tree, max_reject_share)
+    for path, array in scanner.images(tree.paths(), progress):
+        scanner.add(path, array)
+    return scanner.result()
+
+
+class Scanner:
+    """Gathers a `TreeScan` image by image, in memory that does not grow with their number."""
+
+    def __init__(self, tree: ImageTree, max_reject_share: float) -> None:
+        self._tree, self._max_reject_share = tree, max_reject_share
+        self._formats: dict[PixelFormat, list[str]] = {}  # format -> first examples
+        self._format_counts: Counter[PixelFormat] = Counter()
+        self._sizes: Counter[tuple[int, int]] = Counter()
+        self._alpha, self._few_levels = False, set[PixelFormat]()
+        self._histogram = np.zeros(65536, np.int64)
+        self._means = np.zeros(3)  # count, mean, sum of squared deviations (Welford) of image means
+        self._rejects: list[Reject] = []
+        self._seen = 0
+        self._hash = hashlib.sha256()
+
+    def images(self, paths: Iterable[str], progress: Progress | None) -> Iterator[tuple[str, NDArray[Any]]]:
+        """(path, colour channels) of each usable file; the others are noted as rejects."""
+        paths = tuple(paths)
+        for self._seen, path in enumerate(paths, 1):
+            try:
+                array = self._tree.read(path)
+            except ImageError as error:
+                reason = str(error).removeprefix(f"{Path(self._tree.root) / path}: ")
+                self._rejects.append(Reject(path, reason))
+            else:
+                colour, alpha = split_alpha(array)
+                self._alpha |= alpha is not None
+                yield path, colour
+            if progress is not None:
+                progress(self._seen, len(paths))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether images of more than one pixel format came: `result` will refuse them."""
+        return len(self._formats) > 1
+
+    def add(self, path: str, colour: NDArray[Any]) -> None:
+        """Take one image (H, W, 1|3) into account."""
+        pixel_format = PixelFormat.of(colour)
+        examples = self._formats.setdefault(pixel_format, [])
+        counts = np.bincount(colour.ravel())
+        if len(examples) < 3:
+            examples.append(path)
+            if np.count_nonzero(counts) <= _FEW_LEVELS < colour.size:
+                self._few_levels.add(pixel_format)
+        self._format_counts[pixel_format] += 1
+        self._sizes[colour.shape[0], colour.shape[1]] += 1
+        self._histogram[: len(counts)] += counts
+        mean = float(counts @ np.arange(len(counts)) / colour.size)
+        number, average, squares = self._means
+        deviation = mean - average
+        average += deviation / (number + 1)
+        self._means[:] = number + 1, average, squares + deviation * (mean - average)
+        self._hash.update(f"{path}\0{colour.shape}\0{colour.dtype.str}\0".encode())
+        self._hash.update(np.ascontiguousarray(colour).data)
+
+    def result(self) -> TreeScan:
+        """The scan. `DataError` where too many files were rejected, or channels or bit depths are mixed."""
+        self._refuse_rejects()
+        if self.mixed:
+            raise DataError(self._mixture())
+        (pixel_format,) = self._formats
+        levels = np.flatnonzero(self._histogram)
+        counts = self._histogram[levels]
+        mean = float(levels @ counts / counts.sum())
+        return TreeScan(
+            n=int(self._means[0]),
+            pixel_format=PixelFormat(pixel_format.channels, pixel_format.bit_depth, self._alpha),
+            sizes=dict(self._sizes),
+            low=int(levels[0]),
+            high=int(levels[-1]),
+            step=int(np.gcd.reduce(levels)) or 1,
+            level_mean=mean,
+            level_std=float(np.sqrt((levels - mean) ** 2 @ counts / counts.sum())),
+            image_mean_std=float(np.sqrt(self._means[2] / self._means[0])),
+            rejects=tuple(self._rejects),
+            fingerprint=self._hash.hexdigest(),
+        )
+
+    def _refuse_rejects(self) -> None:
+        share = len(self._rejects) / max(self._seen, 1)
+        if share > self._max_reject_share or not self._formats:
+            first = "".join(f"\n  - {reject.path}: {reject.reason}" for reject in self._rejects[:5])
+            more = f"\n  - and {len(self._rejects) - 5} more" if len(self._rejects) > 5 else ""
+            raise DataError(
+                f"{self._tree.root}: {len(self._rejects)} of {self._seen} images cannot be used ({share:.0%}; at most "
+                f"{self._max_reject_share:.0%} may be left out): mend or remove them, or narrow the images pattern"
+                f"{first}{more}"
+            )
+
+    def _mixture(self) -> str:
+        (majority, number), *minority = self._format_counts.most_common()
+        parts = [
+            f"{count} are {kind} (for instance {', '.join(self._formats[kind])})" for kind, count in minority
+        ]
+        masks = any(kind in self._few_levels for kind, _ in minority) or any(
+            _mask_folders(path) for kind, _ in minority for path in self._formats[kind]
+        )
+        hint = "; those hold few levels, or lie in a mask folder: most likely label masks" if masks else ""
+        return (
+            f"{self._tree.root}: images of one kind are wanted, but {number} are {majority} and {'; '.join(parts)}{hint}; "
+            f"{_narrow(self._formats[majority][0])}, or convert them"
+        )
