@@ -1,8 +1,9 @@
 """What the first bytes of an image file say, read before any pixel is decoded.
 
-Decoders expand palettes, average bit depths and allocate whatever size a header claims, all silently. So each format's
-header is parsed here: sizes are known before memory is spent, and a file whose pixels would not come back as they were
-when written again (palette, 1-bit, float, several pages, …) is refused with a reason instead of being changed.
+Decoders expand palettes, average bit depths and allocate whatever size a header claims, all silently. So each
+format's header is parsed here: sizes are known before memory is spent, and a file whose pixels would not come
+back as they were when written again (palette, 1-bit, float, several pages, …) is refused with a reason
+instead of being changed.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from dataclasses import dataclass
 from simgan.errors import ImageError
 
 _PALETTE = (
-    "a palette image: its values are indices (most likely a label mask), and refining would change what they mean; "
-    "leave it out of the images pattern, or convert it to grey or RGB"
+    "a palette image: its values are indices (most likely a label mask), and refining would change what they "
+    "mean; leave it out of the images pattern, or convert it to grey or RGB"
 )
 _ONE_BIT = (
-    "{bits} bit per sample (most likely a mask); 8 and 16 bit are supported: leave it out of the images pattern, "
-    "or convert it to 8 bit"
+    "{bits} bit per sample (most likely a mask); 8 and 16 bit are supported: leave it out of the images "
+    "pattern, or convert it to 8 bit"
 )
 _TRUNCATED = "the file is truncated: {what}; copy or make it again"
 _ORIENTATION = (
-    "EXIF orientation {value}: viewers turn this image, many label tools do not, so labels could belong to either; "
-    "turn the pixels for good (mogrify -auto-orient) and check the labels"
+    "EXIF orientation {value}: viewers turn this image, many label tools do not, so labels could belong to "
+    "either; turn the pixels for good (mogrify -auto-orient) and check the labels"
 )
 
 
@@ -41,7 +42,7 @@ class ImageHeader:
 
 
 def parse_header(data: bytes) -> ImageHeader:
-    """The header of the image file `data`; raises `ImageError` with the reason where it cannot be used here."""
+    """The header of the image file `data`; `ImageError` with the reason where the image cannot be used."""
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     for magic, parse in _PARSERS:
@@ -71,7 +72,7 @@ def _png(data: bytes) -> ImageHeader:
         end = position + 12 + length
         if end > len(data):
             raise ImageError(_TRUNCATED.format(what=f"chunk {name.decode('latin-1')} is cut off"))
-        # libpng would report a wrong checksum on stderr and may go on; a damaged image is better named than used.
+        # libpng may only complain about a wrong checksum, on stderr, and go on.
         if zlib.crc32(data[position + 4 : end - 4]) != struct.unpack(">I", data[end - 4 : end])[0]:
             raise ImageError(f"the file is damaged: the checksum of chunk {name.decode('latin-1')} is wrong")
         if name == b"IEND":
@@ -119,8 +120,8 @@ def _jpeg(data: bytes) -> ImageHeader:
         position += 2 + length
     if header is None:
         raise ImageError("the file is damaged: a JPEG scan without a frame header")
-    # Inside entropy-coded data FF is always followed by 00 or RST, so FF D9 after the first scan is the end of the image.
-    # Decoders fill what is missing with grey and report success.
+    # Inside entropy-coded data FF is always followed by 00 or RST, so FF D9 after the first scan is the end
+    # of the image. Decoders fill what is missing with grey and report success.
     if data.find(b"\xff\xd9", position) < 0:
         raise ImageError(_TRUNCATED.format(what="the end-of-image marker is missing"))
     return header
@@ -161,8 +162,8 @@ def _pnm(data: bytes) -> ImageHeader:
     kind, width, height, largest = (int(v) for v in match.groups())
     if largest not in (255, 65535):
         raise ImageError(
-            f"a PNM file with largest value {largest}: only 255 and 65535 come back as they were; convert it to PNG, "
-            f"and set the value range in the configuration"
+            f"a PNM file with largest value {largest}: only 255 and 65535 come back as they were; convert it "
+            f"to PNG, and set the value range in the configuration"
         )
     channels, size = (1 if kind in (2, 5) else 3), (1 if largest == 255 else 2)
     wanted = match.end() + width * height * channels * size

@@ -1,8 +1,9 @@
 """Images on disk as arrays and back: the only module that knows file formats and pixel ranges.
 
-An image is an array (H, W, C), always 3-D, uint8 or uint16, channels in the order grey, (alpha) or R, G, B, (alpha).
-What was read is what is written: an unchanged array written under the same name gives the same pixels again (JPEG, being
-lossy: nearly). Not carried along: colour profiles, EXIF and other metadata; the numbers are never reinterpreted by them.
+An image is an array (H, W, C), always 3-D, uint8 or uint16, channels in the order grey, (alpha) or R, G, B,
+(alpha). What was read is what is written: an unchanged array written under the same name gives the same
+pixels again (JPEG, being lossy: nearly). Not carried along: colour profiles, EXIF and other metadata; the
+numbers are never reinterpreted by them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """What the refiner sees of an image: 1 or 3 channels of 8 or 16 bit. Alpha passes it by and is not compared."""
+    """What the refiner sees of an image. Alpha passes the refiner by, so formats compare equal without it."""
 
     channels: int
     bit_depth: int
@@ -69,14 +70,18 @@ class PixelFormat:
         return np.dtype(np.uint8 if self.bit_depth == 8 else np.uint16)
 
     def __str__(self) -> str:
-        return f"{self.bit_depth}-bit {'grey' if self.channels == 1 else 'RGB'}{' + alpha' if self.alpha else ''}"
+        colour = "grey" if self.channels == 1 else "RGB"
+        return f"{self.bit_depth}-bit {colour}{' + alpha' if self.alpha else ''}"
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """How native integers v in {low, low + step, …, high} stand on [-1, 1]:  x = 2 (v − low) / (high − low) − 1.
+    """How native integers v in {low, low + step, …, high} stand on [-1, 1].
 
-    `invalid` is a value that means "no measurement" (holes in depth images): it encodes to -1 and is never "outside".
+    x = 2 (v − low) / (high − low) − 1,   v = low + step · round((x + 1)/2 · (levels − 1))
+
+    `invalid` is a value that means "no measurement" (holes in depth images): it encodes to -1 and is never
+    "outside".
     """
 
     low: int
@@ -109,7 +114,7 @@ class ValueRange:
         return x
 
     def decode(self, x: Array, dtype: Any) -> Array:
-        """The nearest grid values, v = low + step · round((x + 1)/2 · (levels − 1)); x is clipped to [-1, 1]."""
+        """The grid values nearest to x, which is clipped to [-1, 1]: decode(encode(v)) == v on the grid."""
         places = np.rint((np.clip(x, -1, 1) + 1) * ((self.levels - 1) / 2))
         return (self.low + self.step * places).astype(dtype)
 
@@ -135,10 +140,11 @@ class ValueRange:
 
 
 def measure_value_range(low: int, high: int, step: int, bit_depth: int) -> ValueRange:
-    """The range to use when none is declared, from the lowest and highest value seen and the gcd of all values.
+    """The range to use when none is declared, from what was seen: lowest, highest, and the gcd of all values.
 
-    The range starts at 0. A step above 1 means a coarse grid (12 bit stored as multiples of 16), which ends at the highest
-    value seen; otherwise the range ends at the full scale that holds it: 2^k − 1 for k of 8 (8-bit files), 8, 10, 12, 14, 16.
+    The range starts at 0. A step above 1 means a coarse grid (12 bit stored as multiples of 16), which ends
+    at the highest value seen; otherwise the range ends at the full scale that holds it: 2^k − 1 for k of 8
+    (8-bit files), 8, 10, 12, 14, 16.
     """
     if not 0 <= low <= high < 2**bit_depth:
         raise ImageError(f"values from {low} to {high} do not fit {bit_depth} bit")
@@ -168,10 +174,11 @@ def join_alpha(colour: Array, alpha: Array | None) -> Array:
 
 
 def read_image(path: str | Path) -> Array:
-    """The pixels of one file, (H, W, C) uint8 or uint16. Raises `ImageError`: what is wrong with the file, and its path."""
+    """The pixels of one file, (H, W, C) uint8 or uint16; raises `ImageError` with path and reason."""
     try:
-        data = Path(path).read_bytes()
-        return decode_image(data, suffix=Path(path).suffix)
+        with open(path, "rb") as file:
+            data = file.read()
+        return decode_image(data, suffix=os.path.splitext(path)[1])
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ImageError as error:
@@ -190,17 +197,17 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
 
 
 def decode_image(data: bytes, *, suffix: str) -> Array:
-    """The pixels of an image file's bytes, (H, W, C) uint8 or uint16; `suffix` must belong to what the bytes hold."""
+    """The pixels in the bytes of an image file, (H, W, C); `suffix` must belong to the format they have."""
     header = parse_header(data)
     if _SUFFIX_FORMATS.get(suffix.lower()) != header.format:
         raise ImageError(
-            f"the name ends in {suffix!r} but the content is {header.format.upper()}: it would be written back as "
-            f"something else; rename the file"
+            f"the name ends in {suffix!r} but the content is {header.format.upper()}: it would be written "
+            f"back as something else; rename the file"
         )
     if header.width * header.height > MAX_PIXELS:
         raise ImageError(
-            f"the header gives {header.width:,} × {header.height:,} pixels, more than the limit of {MAX_PIXELS:,}: "
-            f"the file is damaged, or has to be cut into pieces"
+            f"the header gives {header.width:,} × {header.height:,} pixels, more than the limit of "
+            f"{MAX_PIXELS:,}: the file is damaged, or has to be cut into pieces"
         )
     array = _decode(data, header)
     wanted = (header.height, header.width, header.channels)
@@ -245,8 +252,8 @@ def _swap_red_blue(array: Array) -> Array:
 def write_image(path: str | Path, array: Array, *, jpeg_quality: int = 95) -> None:
     """Write (H, W, C) uint8 or uint16 to `path`, atomically, in the format of its suffix.
 
-    All formats are written without loss except JPEG (4:4:4, `jpeg_quality` of 100). Raises `ImageError` where the format
-    cannot hold the array, `OutputError` where the file cannot be written.
+    All formats are written without loss except JPEG (4:4:4, `jpeg_quality` of 100). Raises `ImageError` where
+    the format cannot hold the array, `OutputError` where the file cannot be written.
     """
     try:
         data = encode_image(array, Path(path).suffix, jpeg_quality)
@@ -351,7 +358,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 
 def png_grid(rows: Sequence[Sequence[Array]], value_range: ValueRange, zoom: int = 1) -> NDArray[np.uint8]:
-    """A contact sheet (H, W, 1|3) uint8 for people: rows of images with thin white gaps, each pixel `zoom` pixels wide.
+    """A contact sheet for people, (H, W, 1|3) uint8: rows of images, thin white gaps, pixels `zoom` wide.
 
     Every image is scaled by the same `value_range`, so brightness can be compared; alpha is dropped.
     """

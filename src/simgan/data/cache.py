@@ -1,8 +1,9 @@
 """The decoded cache: every image of a tree, decoded once, in one memory-mapped file of native integers.
 
-On disk, in a folder of its own: `pixels.bin` (all images one after the other, H·W·C each, uint8 or uint16), `index.npz`
-(where each begins, its height and width) and `cache.json` (paths, scan, format version). The folder's name holds a
-digest of the tree's listing, so a cache never outlives a change of the files; it appears under that name when complete.
+On disk, in a folder of its own: `pixels.bin` (all images one after the other, H·W·C each, uint8 or uint16),
+`index.npz` (where each begins, its height and width) and `cache.json` (paths, scan, format version). The
+folder's name holds a digest of the tree's listing, so a cache never outlives a change of the files; it
+appears under that name when complete.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan.data.trees import ImageTree, Progress, Scanner, TreeScan
+from simgan.data.trees import ImageTree, Progress, Scanner, TreeScan, refuse_rejects
 from simgan.errors import DataError, OutputError
 
 _VERSION = 1
@@ -81,8 +82,8 @@ def open_cache(
 ) -> ImageCache:
     """The cache of `tree` below `cache_dir`, built where there is none for the files as they are now.
 
-    `progress(done, total)` is called while building. Raises `DataError` as `Scanner.result` does (too many unusable files,
-    mixed formats), `OutputError` where the cache cannot be written.
+    `progress(done, total)` is called while building. Raises `DataError` as `Scanner.result` does (too many
+    unusable files, mixed formats), `OutputError` where the cache cannot be written.
     """
     listing = tree.listing()
     where = f"{Path(tree.root).resolve()}\n{tree.images}"
@@ -95,32 +96,23 @@ def open_cache(
             cache = _build(tree, [path for path, _, _ in listing], folder, max_reject_share, progress)
         except OSError as error:
             raise OutputError(
-                f"{folder}: the image cache cannot be written: {error.strerror or error}; nothing was left behind; free "
-                f"some space, or choose another cache folder"
+                f"{folder}: the image cache cannot be written: {error.strerror or error}; nothing was left "
+                f"behind; free some space, or choose another cache folder"
             ) from error
         for older in Path(cache_dir).glob(f"{place}-*"):
             if older != folder:
                 shutil.rmtree(older, ignore_errors=True)
-    _check_rejects(cache, tree, len(listing), max_reject_share)
+    # A cache that was built under a laxer limit must not pass a stricter one.
+    refuse_rejects(tree, cache.scan.rejects, len(listing), max_reject_share)
     return cache
 
 
 def _load(folder: Path) -> ImageCache | None:
-    """The cache in `folder`; None where there is none or it is damaged, since building it again is always right."""
+    """The cache in `folder`; None where there is none, or a damaged one: building it again mends that."""
     try:
         return ImageCache(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _check_rejects(cache: ImageCache, tree: ImageTree, n_files: int, max_reject_share: float) -> None:
-    """A cache built under a laxer limit must not pass a stricter one."""
-    rejects = cache.scan.rejects
-    if len(rejects) > max_reject_share * n_files:
-        raise DataError(
-            f"{tree.root}: {len(rejects)} of {n_files} images cannot be used, for instance {rejects[0].path}: "
-            f"{rejects[0].reason}"
-        )
 
 
 def _build(
@@ -144,7 +136,7 @@ def _build(
 def _write(
     tree: ImageTree, paths: list[str], folder: Path, max_reject_share: float, progress: Progress | None
 ) -> None:
-    scanner = Scanner(tree, max_reject_share)
+    scanner = Scanner(tree)
     kept: list[str] = []
     offsets, sizes = packed_array("q", [0]), packed_array("q")
     with (folder / "pixels.bin").open("wb") as file:
@@ -158,7 +150,7 @@ def _write(
             file.write(np.ascontiguousarray(colour).data)
         file.flush()
         os.fsync(file.fileno())
-    scan = scanner.result()
+    scan = scanner.result(max_reject_share)
     np.savez(
         folder / "index.npz",
         offsets=np.frombuffer(offsets, np.int64),

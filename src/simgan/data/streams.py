@@ -15,10 +15,11 @@ from simgan.errors import DataError, RunError
 class BatchStream:
     """Batches (N, C, h, w) without end, as native integers: uint8, or int32 for 16-bit images.
 
-    Every epoch visits each of `indices` (positions in the cache; None: all) once, in a new order, and a batch may reach
-    into the next epoch, so nothing is left out. With `crop` = (height, width) each visit takes a random window at native
-    scale; without it all images must share one size. Order and windows are a pure function of the seed and the position:
-    a stream is resumed by its `state_dict()`, a single integer. Two streams that should not run in step need two seeds.
+    Every epoch visits each of `indices` (positions in the cache; None: all) once, in a new order, and a batch
+    may reach into the next epoch, so nothing is left out. With `crop` = (height, width) each visit takes a
+    random window at native scale; without it all images must share one size. Order and windows are a pure
+    function of the seed and the position: a stream is resumed by its `state_dict()`, a single integer. Two
+    streams that should not run in step need two seeds.
 
     Raises `DataError`: no images, sizes differ and `crop` is None, or `crop` is larger than some images.
     """
@@ -107,28 +108,30 @@ class BatchStream:
 
 def _check_equal(sizes: NDArray[np.int64]) -> None:
     kinds, counts = np.unique(sizes, axis=0, return_counts=True)
-    if len(kinds) > 1:
-        common = np.argsort(-counts)[:4]
-        listed = ", ".join(f"{counts[i]} of {kinds[i][1]} × {kinds[i][0]}" for i in common)
-        raise DataError(
-            f"images of {len(kinds)} different sizes (width × height: {listed}{', …' if len(kinds) > 4 else ''}); "
-            f"set `crop` in the configuration to train on windows at most {sizes[:, 1].min()} wide and "
-            f"{sizes[:, 0].min()} high, or bring all images to one size with `simgan prepare`"
-        )
+    if len(kinds) == 1:
+        return
+    listed = ", ".join(f"{counts[i]} of {_said(kinds[i])}" for i in np.argsort(-counts)[:4])
+    raise DataError(
+        f"images of {len(kinds)} different sizes (height, width): {listed}{', …' if len(kinds) > 4 else ''}; "
+        f"set `crop` in the configuration to train on windows of at most {_said(sizes.min(axis=0))}, "
+        f"or bring all images to one size with `simgan prepare`"
+    )
 
 
 def _check_fits(
     cache: ImageCache, chosen: NDArray[np.int64], sizes: NDArray[np.int64], crop: tuple[int, int]
 ) -> None:
     if min(crop) < 1:
-        raise DataError(f"crop (height, width): at least 1 × 1 is wanted, got {crop}")
-    small = np.flatnonzero((sizes < crop).any(axis=1))
-    if len(small):
-        listed = ", ".join(
-            f"{cache.paths[chosen[i]]} ({sizes[i, 1]} × {sizes[i, 0]})" for i in small[:5].tolist()
-        )
+        raise DataError(f"crop (height, width): at least (1, 1) is wanted, got {crop}")
+    small = np.flatnonzero((sizes < crop).any(axis=1)).tolist()
+    if small:
+        listed = ", ".join(f"{cache.paths[chosen[i]]} {_said(sizes[i])}" for i in small[:5])
         raise DataError(
-            f"a crop {crop[1]} wide and {crop[0]} high does not fit into {len(small)} of {len(sizes)} images: {listed}"
-            f"{', …' if len(small) > 5 else ''}; the smallest are {sizes[:, 1].min()} wide and {sizes[:, 0].min()} high: "
-            f"set a smaller crop, or bring the images to one size with `simgan prepare`"
+            f"a crop (height, width) of {_said(crop)} does not fit into {len(small)} of {len(sizes)} images: "
+            f"{listed}{', …' if len(small) > 5 else ''}; set `crop` to at most {_said(sizes.min(axis=0))}, "
+            f"or bring the images to one size with `simgan prepare`"
         )
+
+
+def _said(size: NDArray[np.int64] | tuple[int, int]) -> str:
+    return f"({size[0]}, {size[1]})"

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,9 +28,10 @@ _FEW_LEVELS = 12
 class ImageTree:
     """A folder of images and the files that belong to them.
 
-    `images` is a glob relative to `root` (`*` within a folder, `**` any number of folders) that says which files are
-    refined; among them only files with an image suffix count, and hidden ones (.name) only where the pattern names them.
-    `labels` is the label format, see `simgan.data.labels`; None: found from what lies there.
+    `images` is a glob relative to `root` (`*` within a folder, `**` any number of folders) that says which
+    files are refined; among them only files with an image suffix count, and hidden ones (.name) only where
+    the pattern names them. `labels` is the label format, see `simgan.data.labels`; None: found from what lies
+    there.
     """
 
     root: str | Path
@@ -38,7 +39,10 @@ class ImageTree:
     labels: str | None = None
 
     def paths(self) -> tuple[str, ...]:
-        """The images: POSIX paths relative to the root, sorted. `DataError` where there is none, or masks are mixed in."""
+        """The images: POSIX paths relative to the root, sorted.
+
+        `DataError` where there is none, or where a wildcard takes in a folder of masks beside the images.
+        """
         files = self._files()
         found = tuple(self._matching(files))
         if not found:
@@ -47,14 +51,14 @@ class ImageTree:
         return found
 
     def other_files(self) -> tuple[str, ...]:
-        """Every other regular file below the root, sorted: labels, masks, notes; what a refined tree carries unchanged."""
+        """Every other regular file below the root, sorted: what a refined tree carries unchanged."""
         files = self._files()
         images = set(self._matching(files))
         return tuple(path for path in files if path not in images)
 
     def read(self, path: str) -> NDArray[Any]:
-        """The pixels (H, W, C) of one of `paths()`, alpha included; `ImageError` where the file cannot be used."""
-        return read_image(Path(self.root) / path)
+        """The pixels (H, W, C) of one of `paths()`, alpha included; `ImageError` where it cannot be used."""
+        return read_image(os.path.join(self.root, path))
 
     def listing(self) -> tuple[tuple[str, int, int], ...]:
         """(path, size in bytes, time of change in ns) of each image: changes when the files do."""
@@ -101,9 +105,9 @@ class ImageTree:
             folder = next(part for part in _mask_folders(masks[0]) if part not in named)
             rest = next(path for path in found if path not in set(masks))
             raise DataError(
-                f"{self.root}: the pattern {self.images!r} takes in {len(masks)} files of folders like {folder!r} "
-                f"(for instance {masks[0]}), most likely label masks, which must not be refined; {_narrow(rest)}, "
-                f"or name {folder!r} in the pattern if these are images"
+                f"{self.root}: the pattern {self.images!r} takes in {len(masks)} files of folders like "
+                f"{folder!r} (for instance {masks[0]}), most likely label masks, which must not be refined; "
+                f"{_narrow(rest)}, or name {folder!r} in the pattern if these are images"
             )
 
 
@@ -118,7 +122,7 @@ def _narrow(example: str) -> str:
 
 
 def _walk(root: Path, below: PurePosixPath, real_root: Path, above: frozenset[Path]) -> Iterator[str]:
-    """Regular files below `root`. Links are followed inside the tree only: what lies outside is not the tree's to give."""
+    """Regular files below `root`; links are followed inside the tree only."""
     folder = root / below
     above |= {folder.resolve()}
     try:
@@ -133,8 +137,8 @@ def _walk(root: Path, below: PurePosixPath, real_root: Path, above: frozenset[Pa
             target = Path(entry.path).resolve()
             if not target.is_relative_to(real_root):
                 raise DataError(
-                    f"{entry.path}: a link that leads out of the tree, to {target}; copy the file into the tree, "
-                    f"or give the folder that the links lead to"
+                    f"{entry.path}: a link that leads out of the tree, to {target}; copy the file into the "
+                    f"tree, or give the folder that the links lead to"
                 )
             if not target.exists():
                 raise DataError(f"{entry.path}: a link that leads nowhere ({target}); remove or mend it")
@@ -150,8 +154,8 @@ def _split_glob(pattern: str) -> tuple[str, ...]:
     parts = pattern.split("/")
     if not pattern or pattern.startswith("/") or ".." in parts or "\\" in pattern:
         raise DataError(
-            f"images pattern {pattern!r}: a pattern relative to the folder is wanted, with / between folders, "
-            f"such as 'images/*.png' or '**/*'"
+            f"images pattern {pattern!r}: a pattern relative to the folder is wanted, with / between "
+            f"folders, such as 'images/*.png' or '**/*'"
         )
     return (*parts, "*") if parts[-1] == "**" else tuple(parts)
 
@@ -176,7 +180,7 @@ class Reject:
 
 @dataclass(frozen=True)
 class TreeScan:
-    """What one pass over all images found. Levels are native integers, all channels together, alpha left out."""
+    """What one pass over all images found. Levels are native integers, all channels together, no alpha."""
 
     n: int
     pixel_format: PixelFormat
@@ -212,18 +216,32 @@ class TreeScan:
 def scan_tree(
     tree: ImageTree, *, max_reject_share: float = 0.05, progress: Progress | None = None
 ) -> TreeScan:
-    """Read every image of the tree once; see `TreeScan`. Raises `DataError` as `decoded_images` and `Scanner.result` do."""
-    scanner = Scanner(tree, max_reject_share)
+    """Read every image of the tree once; see `TreeScan`. Raises `DataError` as `Scanner.result` does."""
+    scanner = Scanner(tree)
     for path, array in scanner.images(tree.paths(), progress):
         scanner.add(path, array)
-    return scanner.result()
+    return scanner.result(max_reject_share)
+
+
+def refuse_rejects(tree: ImageTree, rejects: Sequence[Reject], n_files: int, max_reject_share: float) -> None:
+    """`DataError`, with the first few reasons, where more than that share of the files cannot be used."""
+    share = len(rejects) / n_files
+    if share <= max_reject_share and len(rejects) < n_files:
+        return
+    first = "".join(f"\n  - {reject.path}: {reject.reason}" for reject in rejects[:5])
+    more = f"\n  - and {len(rejects) - 5} more" if len(rejects) > 5 else ""
+    raise DataError(
+        f"{tree.root}: {len(rejects)} of {n_files} images cannot be used ({share:.0%}; at most "
+        f"{max_reject_share:.0%} may be left out): mend or remove them, or narrow the images pattern"
+        f"{first}{more}"
+    )
 
 
 class Scanner:
     """Gathers a `TreeScan` image by image, in memory that does not grow with their number."""
 
-    def __init__(self, tree: ImageTree, max_reject_share: float) -> None:
-        self._tree, self._max_reject_share = tree, max_reject_share
+    def __init__(self, tree: ImageTree) -> None:
+        self._tree = tree
         self._formats: dict[PixelFormat, list[str]] = {}  # format -> first examples
         self._format_counts: Counter[PixelFormat] = Counter()
         self._sizes: Counter[tuple[int, int]] = Counter()
@@ -275,9 +293,9 @@ class Scanner:
         self._hash.update(f"{path}\0{colour.shape}\0{colour.dtype.str}\0".encode())
         self._hash.update(np.ascontiguousarray(colour).data)
 
-    def result(self) -> TreeScan:
+    def result(self, max_reject_share: float) -> TreeScan:
         """The scan. `DataError` where too many files were rejected, or channels or bit depths are mixed."""
-        self._refuse_rejects()
+        refuse_rejects(self._tree, self._rejects, self._seen, max_reject_share)
         if self.mixed:
             raise DataError(self._mixture())
         (pixel_format,) = self._formats
@@ -298,17 +316,6 @@ class Scanner:
             fingerprint=self._hash.hexdigest(),
         )
 
-    def _refuse_rejects(self) -> None:
-        share = len(self._rejects) / max(self._seen, 1)
-        if share > self._max_reject_share or not self._formats:
-            first = "".join(f"\n  - {reject.path}: {reject.reason}" for reject in self._rejects[:5])
-            more = f"\n  - and {len(self._rejects) - 5} more" if len(self._rejects) > 5 else ""
-            raise DataError(
-                f"{self._tree.root}: {len(self._rejects)} of {self._seen} images cannot be used ({share:.0%}; at most "
-                f"{self._max_reject_share:.0%} may be left out): mend or remove them, or narrow the images pattern"
-                f"{first}{more}"
-            )
-
     def _mixture(self) -> str:
         (majority, number), *minority = self._format_counts.most_common()
         parts = [
@@ -319,6 +326,6 @@ class Scanner:
         )
         hint = "; those hold few levels, or lie in a mask folder: most likely label masks" if masks else ""
         return (
-            f"{self._tree.root}: images of one kind are wanted, but {number} are {majority} and {'; '.join(parts)}{hint}; "
-            f"{_narrow(self._formats[majority][0])}, or convert them"
+            f"{self._tree.root}: images of one kind are wanted, but {number} are {majority} and "
+            f"{'; '.join(parts)}{hint}; {_narrow(self._formats[majority][0])}, or convert them"
         )
