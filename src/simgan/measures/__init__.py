@@ -1,1 +1,29 @@
+"""Measures: arrays in, numbers out. Nothing here knows files, arms or tasks."""
 
+from __future__ import annotations
+
+from simgan.measures.descriptors import describe_images
+from simgan.measures.intervals import (
+    Replicates,
+    bootstrap,
+    median_gap_closed,
+    percentile_interval,
+    wilson_difference,
+    wilson_interval,
+)
+from simgan.measures.sliced_wasserstein import sliced_wasserstein
+from simgan.measures.two_sample import TwoSampleResult, area_under_curve, two_sample_auc
+
+__all__ = [
+    "Replicates",
+    "TwoSampleResult",
+    "area_under_curve",
+    "bootstrap",
+    "describe_images",
+    "median_gap_closed",
+    "percentile_interval",
+    "sliced_wasserstein",
+    "two_sample_auc",
+    "wilson_difference",
+    "wilson_interval",
+]
