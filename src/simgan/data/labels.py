@@ -215,7 +215,7 @@ def relative_path(cell: str) -> tuple[str, str | None]:
     if "\\" in cell:
         return "", f"path {_short(cell)} has backslashes; write it with '/'"
     if path.is_absolute() or ".." in path.parts:
-        return "", f"path {_short(cell)} leaves the tree; write it relative to the folder of {LABELS_FILE}"
+        return "", f"path {_short(cell)} leaves the tree; write it relative to the root"
     return path.as_posix(), None
 
 

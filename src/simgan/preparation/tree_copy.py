@@ -1,0 +1,210 @@
+"""prepare(): a new tree with every image cropped and resized, every label moved along, all else byte for
+byte."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+
+from simgan.data.trees import ImageTree
+from simgan.errors import DataError, ImageError, LabelError
+from simgan.images import read_image, read_image_size, write_atomically, write_image
+from simgan.preparation.journal import (
+    JOURNAL,
+    check_places,
+    claim,
+    listing_sha256,
+    make_folder,
+    output_error,
+    read_journal,
+)
+from simgan.preparation.label_files import LabelFile
+from simgan.preparation.movement import Crop, Movements, Size
+from simgan.preparation.movers import holds_unknown_places, match_masks, move_labels
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """What `prepare` did. All paths are relative to the trees; `n_skipped` files were there from an earlier
+    run."""
+
+    tree: ImageTree  # the prepared tree
+    n_images: int
+    n_masks: int
+    label_files: tuple[str, ...]  # those that a label mover knew
+    n_carried: int  # files copied byte for byte
+    carried_unknown: tuple[str, ...]  # carried only because of carry_unknown: they may hold places that moved
+    dropped: tuple[str, ...]  # one sentence for each label that left its image
+    n_skipped: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which file is written how."""
+
+    tree: ImageTree
+    movements: Movements
+    image_of_mask: dict[str, str]
+    labels: dict[str, None]  # an ordered set
+    unknown: tuple[str, ...]
+    carried: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def files(self) -> list[str]:
+        """All files to write; labels first, since a tree without them is of no use."""
+        return [*self.labels, *self.carried, *self.image_of_mask, *self.movements]
+
+
+def prepare(
+    tree: ImageTree,
+    out_dir: str | Path,
+    *,
+    crop: Crop | None = None,
+    size: Size | None = None,
+    masks: str | None = None,
+    invalid: int | None = None,
+    carry_unknown: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparationReport:
+    """Write to `out_dir` the tree with `crop` applied to every image, then a resize to `size` (height,
+    width).
+
+    Same relative paths and names. Labels move by the rule in `simgan.preparation.movement`: labels.csv and
+    COCO files (see `LABEL_MOVERS`), and the class masks that match the glob `masks`. Every other file is
+    carried byte for byte; but one that most likely holds places in an image (it is called like one) is
+    refused unless `carry_unknown`. `invalid` is the pixel value that means "no measurement" and is kept out
+    of averages. JPEG is written at quality 95; an image that stays as it is, is copied.
+
+    Everything is checked before the first file is written. Each file is written atomically, and the same
+    call again continues where an interrupted one stopped. `progress(done, total)` is called after each file.
+    Raises `ConfigurationError` (crop, size), `DataError`, `ImageError`, `LabelError` (the tree), and
+    `OutputError` (out_dir inside the tree or the reverse, not empty, begun by another call, disk full or
+    read-only).
+    """
+    root, out = Path(tree.root), Path(out_dir)
+    check_places(root, out)
+    begun = read_journal(out)
+    plan = _plan(tree, crop, size, masks, carry_unknown)
+    files = plan.files()
+    command = {
+        "root": str(root.resolve()),
+        "images": tree.images,
+        "crop": asdict(crop) if is_dataclass(crop) else crop and list(crop),
+        "size": size and list(size),
+        "masks": masks,
+        "invalid": invalid,
+        "carry_unknown": carry_unknown,
+        "files_sha256": listing_sha256(root, files),
+    }
+    claim(out, command, begun)
+    skipped = 0
+    for done, path in enumerate(files, 1):
+        target = out / path
+        if target.is_file():  # writes are atomic: what is there is whole
+            skipped += 1
+        else:
+            make_folder(target.parent)
+            _write(plan, path, target, invalid)
+        if progress is not None:
+            progress(done, len(files))
+    return PreparationReport(
+        tree=ImageTree(out, images=tree.images, labels=tree.labels),
+        n_images=len(plan.movements),
+        n_masks=len(plan.image_of_mask),
+        label_files=tuple(plan.labels),
+        n_carried=len(plan.carried),
+        carried_unknown=plan.unknown,
+        dropped=plan.dropped,
+        n_skipped=skipped,
+    )
+
+
+def _plan(
+    tree: ImageTree, crop: Crop | None, size: Size | None, masks: str | None, carry_unknown: bool
+) -> _Plan:
+    """Look at everything that will be read, and refuse what cannot be done. Labels are moved once and
+    thrown away."""
+    movements = Movements(_sizes(tree), crop, size)
+    image_of_mask = {} if masks is None else match_masks(tree, masks, movements)
+    labels: dict[str, None] = {}
+    carried: list[str] = []
+    unknown: list[str] = []
+    dropped: list[str] = []
+    for path in tree.other_files():
+        if path in image_of_mask or path == JOURNAL:
+            continue
+        file = LabelFile(Path(tree.root), path)
+        moved = move_labels(file, movements)
+        if moved is not None:
+            labels[path] = None
+            dropped += moved.dropped
+            continue
+        carried.append(path)
+        if holds_unknown_places(file, movements):
+            unknown.append(path)
+    if unknown and not carry_unknown:
+        names = "".join(f"\n  - {path}" for path in unknown[:20])
+        more = f"\n  and {len(unknown) - 20} more" if len(unknown) > 20 else ""
+        raise LabelError(
+            f"{tree.root}: {len(unknown)} files seem to hold labels that cannot be moved:{names}{more}\nNext: "
+            f"name label masks with the masks pattern, take other files out of the tree, or, if they hold no "
+            f"places in the image, carry them as they are with carry_unknown"
+        )
+    return _Plan(tree, movements, image_of_mask, labels, tuple(unknown), tuple(carried), tuple(dropped))
+
+
+def _sizes(tree: ImageTree) -> dict[str, Size]:
+    sizes: dict[str, Size] = {}
+    faults: list[str] = []
+    for path in tree.paths():
+        try:
+            sizes[path] = read_image_size(Path(tree.root) / path)
+        except ImageError as error:
+            faults.append(str(error))
+    if faults:
+        shown = "".join(f"\n  - {fault}" for fault in faults[:5])
+        raise DataError(
+            f"{tree.root}: {len(faults)} of {len(faults) + len(sizes)} images cannot be used:{shown}\n"
+            f"Next: mend or remove them, or narrow the images pattern"
+        )
+    return sizes
+
+
+def _write(plan: _Plan, path: str, target: Path, invalid: int | None) -> None:
+    source = Path(plan.tree.root) / path
+    if path in plan.labels:
+        moved = move_labels(LabelFile(Path(plan.tree.root), path), plan.movements)
+        if moved is None:
+            raise LabelError(f"{source}: changed while it was being prepared; run again into an empty folder")
+        write_atomically(target, moved.data)
+        return
+    movement = plan.movements.get(plan.image_of_mask.get(path, path))
+    if movement is None or movement.is_identity:
+        _copy_atomically(source, target)
+    elif path in plan.image_of_mask:
+        write_image(target, movement.mask(read_image(source)))
+    else:
+        write_image(target, movement.image(plan.tree.read(path), invalid))
+
+
+def _copy_atomically(source: Path, target: Path) -> None:
+    """Like `write_atomically`, for files that may be larger than the memory."""
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with source.open("rb") as old:
+            try:
+                with temporary.open("xb") as new:
+                    shutil.copyfileobj(old, new, 1 << 20)
+                    new.flush()
+                    os.fsync(new.fileno())
+                os.replace(temporary, target)
+            except OSError as error:
+                raise output_error(target, error) from error
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror or error}; check its rights") from error
