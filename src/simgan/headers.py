@@ -135,7 +135,7 @@ def _bmp(data: bytes) -> ImageHeader:
     if bits in (1, 2, 4):
         raise ImageError(_ONE_BIT.format(bits=bits))
     if bits == 8:
-        used = struct.unpack("<I", data[46:50])[0] or 256
+        used = min(struct.unpack("<I", data[46:50])[0] or 256, 256)
         table = data[14 + header_size : 14 + header_size + 4 * used]
         ramp = b"".join(bytes((i, i, i)) for i in range(used))
         if bytes(v for i, v in enumerate(table) if i % 4 != 3) != ramp:

@@ -221,11 +221,13 @@ def decode_image(data: bytes, *, suffix: str) -> Array:
 
 
 def _decode(data: bytes, header: ImageHeader) -> Array:
-    if header.format == "tiff" and header.channels in (2, 4) and header.bit_depth == 8:
-        # OpenCV multiplies the colours of such files by their alpha, or drops it.
+    array: Array
+    if header.format == "tiff" and header.bit_depth == 8:
+        # OpenCV multiplies the colours of such files by their alpha, and decodes damaged ones without a word.
         try:
-            return np.array(Image.open(BytesIO(data)))
-        except (OSError, ValueError, SyntaxError) as error:
+            array = np.array(Image.open(BytesIO(data)))
+            return array[..., None] if array.ndim == 2 else array
+        except Exception as error:  # on damaged files Pillow raises whatever it stumbles over
             raise ImageError(f"cannot be decoded ({error}): truncated or damaged") from error
     with _quiet_opencv():
         try:
@@ -234,7 +236,7 @@ def _decode(data: bytes, header: ImageHeader) -> Array:
             raise ImageError(f"cannot be decoded ({error.err}): truncated or damaged") from error
     if decoded is None:
         raise ImageError("cannot be decoded: truncated or damaged")
-    array: Array = np.asarray(decoded)
+    array = np.asarray(decoded)
     if array.ndim == 2:
         return array[..., None]
     if header.channels == 2:
