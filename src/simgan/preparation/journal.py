@@ -46,7 +46,7 @@ def read_journal(out: Path) -> dict[str, Any] | None:
 
 
 def claim(out: Path, command: Mapping[str, Any], begun: Mapping[str, Any] | None) -> None:
-    """Note in an empty `out` that `command` works there; where a command began before, it must be the same."""
+    """Note in an empty `out` that `command` works there; where a command began before, it must be that."""
     if begun is None:
         make_folder(out)
         write_atomically(out / JOURNAL, json.dumps(command, indent=1).encode())

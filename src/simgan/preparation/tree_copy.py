@@ -150,9 +150,9 @@ def _plan(
         names = "".join(f"\n  - {path}" for path in unknown[:20])
         more = f"\n  and {len(unknown) - 20} more" if len(unknown) > 20 else ""
         raise LabelError(
-            f"{tree.root}: {len(unknown)} files seem to hold labels that cannot be moved:{names}{more}\nNext: "
-            f"name label masks with the masks pattern, take other files out of the tree, or, if they hold no "
-            f"places in the image, carry them as they are with carry_unknown"
+            f"{tree.root}: {len(unknown)} files seem to hold labels that cannot be moved:{names}{more}\n"
+            f"Next: name label masks with the masks pattern, take other files out of the tree, or, if they "
+            f"hold no places in the image, carry them as they are with carry_unknown"
         )
     return _Plan(tree, movements, image_of_mask, labels, tuple(unknown), tuple(carried), tuple(dropped))
 
