@@ -210,11 +210,9 @@ def decode_image(data: bytes, *, suffix: str) -> Array:
             f"{MAX_PIXELS:,}: the file is damaged, or has to be cut into pieces"
         )
     array = _decode(data, header)
-    wanted = (header.height, header.width, header.channels)
-    if (
-        header.format == "webp" and header.channels == 4 and array.shape[2] == 3
-    ):  # alpha declared, opaque all over
-        return array
+    # Whether a WebP file makes use of the alpha that it declares is known to its decoder alone.
+    channels = array.shape[2] if header.format == "webp" else header.channels
+    wanted = (header.height, header.width, channels)
     if array.shape != wanted or array.dtype.itemsize * 8 != header.bit_depth:
         raise ImageError(f"decoded to {array.shape} of {array.dtype}, but the header says {wanted}: damaged?")
     return array

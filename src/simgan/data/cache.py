@@ -87,7 +87,7 @@ def open_cache(
     """
     listing = tree.listing()
     where = f"{Path(tree.root).resolve()}\n{tree.images}"
-    place = hashlib.sha256(where.encode()).hexdigest()[:12]
+    place = hashlib.sha256(os.fsencode(where)).hexdigest()[:12]
     digest = hashlib.sha256(f"{_VERSION}\n{json.dumps(listing)}".encode()).hexdigest()[:16]
     folder = Path(cache_dir) / f"{place}-{digest}"
     cache = _load(folder)

@@ -62,8 +62,10 @@ class ImageTree:
 
     def listing(self) -> tuple[tuple[str, int, int], ...]:
         """(path, size in bytes, time of change in ns) of each image: changes when the files do."""
-        root = Path(self.root)
-        stats = ((path, (root / path).stat()) for path in self.paths())
+        try:
+            stats = [(path, os.stat(os.path.join(self.root, path))) for path in self.paths()]
+        except OSError as error:
+            raise DataError(f"{error.filename}: vanished while the folder was listed; run again") from error
         return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
     def _files(self) -> list[str]:
@@ -99,11 +101,20 @@ class ImageTree:
 
     def _refuse_mask_folders(self, found: tuple[str, ...]) -> None:
         """Masks are images too: refuse to refine them only because a wildcard reached into their folder."""
-        named = set(self.images.split("/"))
-        masks = [path for path in found if set(_mask_folders(path)) - named]
+        # A folder that the pattern spells out, at least by its beginning, is what the caller wants.
+        named = [part for part in self.images.split("/") if not part.startswith("*")]
+
+        def reached_by_wildcard(path: str) -> list[str]:
+            return [
+                part
+                for part in _mask_folders(path)
+                if not any(fnmatch.fnmatchcase(part, name) for name in named)
+            ]
+
+        masks = [path for path in found if reached_by_wildcard(path)]
         if masks and len(masks) < len(found):
-            folder = next(part for part in _mask_folders(masks[0]) if part not in named)
-            rest = next(path for path in found if path not in set(masks))
+            folder = reached_by_wildcard(masks[0])[0]
+            rest = next(path for path in found if not reached_by_wildcard(path))
             raise DataError(
                 f"{self.root}: the pattern {self.images!r} takes in {len(masks)} files of folders like "
                 f"{folder!r} (for instance {masks[0]}), most likely label masks, which must not be refined; "
@@ -134,7 +145,7 @@ def _walk(root: Path, below: PurePosixPath, real_root: Path, above: frozenset[Pa
     for entry in entries:
         relative = below / entry.name
         if entry.is_symlink():
-            target = Path(entry.path).resolve()
+            target = Path(os.path.realpath(entry.path))
             if not target.is_relative_to(real_root):
                 raise DataError(
                     f"{entry.path}: a link that leads out of the tree, to {target}; copy the file into the "
@@ -290,7 +301,7 @@ class Scanner:
         deviation = mean - average
         average += deviation / (number + 1)
         self._means[:] = number + 1, average, squares + deviation * (mean - average)
-        self._hash.update(f"{path}\0{colour.shape}\0{colour.dtype.str}\0".encode())
+        self._hash.update(os.fsencode(f"{path}\0{colour.shape}\0{colour.dtype.str}\0"))
         self._hash.update(np.ascontiguousarray(colour).data)
 
     def result(self, max_reject_share: float) -> TreeScan:
