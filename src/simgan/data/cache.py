@@ -1,9 +1,9 @@
 """The decoded cache: every image of a tree, decoded once, in one memory-mapped file of native integers.
 
 On disk, in a folder of its own: `pixels.bin` (all images one after the other, H·W·C each, uint8 or uint16),
-`index.npz` (where each begins, its height and width) and `cache.json` (paths, scan, format version). The
-folder's name holds a digest of the tree's listing, so a cache never outlives a change of the files; it
-appears under that name when complete.
+`sizes.npy` (height and width of each) and `cache.json` (paths, scan, format version). The name of the folder
+holds a digest of the listing of the tree, so a cache never outlives a change of the files; it appears under
+that name when it is complete.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ class ImageCache:
             raise ValueError(f"cache version {record['version']}")
         self.scan: TreeScan = TreeScan.from_dict(record["scan"])
         self.paths: tuple[str, ...] = tuple(record["paths"])
-        with np.load(folder / "index.npz") as index:
-            self._offsets: NDArray[np.int64] = index["offsets"]
-            self.sizes: NDArray[np.int64] = index["sizes"]  # (n, 2): height, width
+        with (folder / "sizes.npy").open("rb") as file:
+            self.sizes: NDArray[np.int64] = np.load(file)  # (n, 2): height, width
+        if self.sizes.shape != (len(self.paths), 2):
+            raise ValueError("sizes and paths disagree")
+        lengths = self.sizes.prod(axis=1) * self.scan.pixel_format.channels
+        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
         dtype = self.scan.pixel_format.dtype
-        if len(self.paths) != len(self.sizes) or len(self._offsets) != len(self.sizes) + 1:
-            raise ValueError("index and paths disagree")
         if (folder / "pixels.bin").stat().st_size != int(self._offsets[-1]) * dtype.itemsize:
-            raise ValueError("pixels.bin has another size than the index says")
+            raise ValueError("pixels.bin has another size than the sizes say")
         self._pixels = np.memmap(folder / "pixels.bin", dtype, mode="r")
 
     def __len__(self) -> int:
@@ -111,7 +112,7 @@ def _load(folder: Path) -> ImageCache | None:
     """The cache in `folder`; None where there is none, or a damaged one: building it again mends that."""
     try:
         return ImageCache(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -138,7 +139,7 @@ def _write(
 ) -> None:
     scanner = Scanner(tree)
     kept: list[str] = []
-    offsets, sizes = packed_array("q", [0]), packed_array("q")
+    sizes = packed_array("q")
     with (folder / "pixels.bin").open("wb") as file:
         for path, colour in scanner.images(paths, progress):
             scanner.add(path, colour)
@@ -146,15 +147,10 @@ def _write(
                 continue
             kept.append(path)
             sizes.extend(colour.shape[:2])
-            offsets.append(offsets[-1] + colour.size)
             file.write(np.ascontiguousarray(colour).data)
         file.flush()
         os.fsync(file.fileno())
     scan = scanner.result(max_reject_share)
-    np.savez(
-        folder / "index.npz",
-        offsets=np.frombuffer(offsets, np.int64),
-        sizes=np.frombuffer(sizes, np.int64).reshape(-1, 2),
-    )
+    np.save(folder / "sizes.npy", np.frombuffer(sizes, np.int64).reshape(-1, 2))
     record = {"version": _VERSION, "root": str(tree.root), "scan": scan.to_dict(), "paths": kept}
     (folder / "cache.json").write_text(json.dumps(record), "utf-8")
