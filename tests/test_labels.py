@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simgan.data.trees import ImageTree
 
 from simgan.data import labels as labels_module
 from simgan.data.labels import LABEL_FORMATS, Labels, align_classes, detect_label_format, read_labels
+from simgan.data.trees import ImageTree
 from simgan.errors import LabelError
 
 PNG = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
