@@ -83,7 +83,9 @@ def train_task(
     _, channels, height, width = pixels.shape
     network = build_network(channels, height, width, outputs, seed=seed)
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=max(updates, 2), pct_start=0.15
     )
