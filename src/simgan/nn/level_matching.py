@@ -34,17 +34,17 @@ class LevelMatching(nn.Module):
     def fit(*, synthetic: Tensor, real: Tensor) -> LevelMatching:
         """From samples of both sides, (N, C, H, W) each; all that is kept is means and quantiles."""
         quantiles = torch.linspace(0, 1, _QUANTILES)
-        means = real.mean(dim=(1, 2, 3))
+        means = _mean_levels(real)
         order = means.argsort(stable=True)
         picked = order[torch.linspace(0, len(order) - 1, min(_TARGETS, len(order))).round().long()]
         pixels = real[picked].flatten(2).sort(dim=2).values
         points = (quantiles * (pixels.shape[2] - 1)).round().long()
         ranks = torch.linspace(0, len(synthetic) - 1, min(_TARGETS, len(synthetic))).round().long()
-        source_means = synthetic.mean(dim=(1, 2, 3)).sort().values[ranks]
+        source_means = _mean_levels(synthetic).sort().values[ranks]
         return LevelMatching(source_means=source_means, targets=pixels[:, :, points].contiguous())
 
     def forward(self, images: Tensor) -> Tensor:
-        rank = torch.searchsorted(self.source_means, images.mean(dim=(1, 2, 3)).contiguous())
+        rank = torch.searchsorted(self.source_means, _mean_levels(images))
         count = len(self.targets)
         chosen = (rank * count // (len(self.source_means) + 1)).clamp(max=count - 1)
         target = self.targets[chosen]
@@ -58,3 +58,10 @@ class LevelMatching(nn.Module):
         upper = (lower + 1).clamp(max=target.shape[2] - 1)
         low, high = target.gather(2, lower), target.gather(2, upper)
         return torch.lerp(low, high, position - lower).reshape(images.shape)
+
+
+def _mean_levels(images: Tensor) -> Tensor:
+    """The mean of each image, (N,). Summed in float64: in float32 the last bit depends on batch size and threads,
+    and training images, whose means are the very ranks, would now and then take a neighbour's target.
+    """
+    return images.double().mean(dim=(1, 2, 3)).float()

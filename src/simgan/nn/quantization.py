@@ -33,6 +33,8 @@ class Quantization:
         return codes.float() * (2 / (self.levels - 1)) - 1
 
     def quantize(self, images: Tensor) -> Tensor:
-        """`images` on the grid; the gradient passes as if nothing had happened (straight-through)."""
-        images = images.float()
-        return images + (self.values(self.codes(images)) - images).detach()
+        """`images` on the grid. The gradient passes the rounding as if nothing had happened (straight-through), but
+        not the clamp: D would otherwise push values ever further out, where nothing changes any more.
+        """
+        inside = images.float().clamp(-1, 1)
+        return inside + (self.values(self.codes(inside)) - inside).detach()

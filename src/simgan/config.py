@@ -1,0 +1,371 @@
+"""Typed configuration of a training run: TOML in and out, every fault reported at once.
+
+A recipe is a TOML file (`simgan/recipes/*.toml`); a user's file overrides any of its keys. Configuration is data: it
+can name a feature transform, never import one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from simgan.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class TreeSettings:
+    """A folder of images."""
+
+    root: str = ""
+    """The folder; relative paths are relative to where the command runs."""
+    images: str = "**/*"
+    """Which files below it are the images (a glob). Label masks are images too: leave them out here."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How pixel values and sizes are read."""
+
+    value_low: int | None = None
+    """Lowest valid pixel value; with `value_high`, declares the range instead of measuring it."""
+    value_high: int | None = None
+    """Highest valid pixel value."""
+    value_step: int = 1
+    """Distance of two neighbouring levels, for declared ranges (12-bit data in the high bits of 16: 16)."""
+    invalid_value: int | None = None
+    """Pixels of this value hold no measurement (depth 0): carried through, and not compared."""
+    crop: tuple[int, ...] | None = None
+    """[height, width] of the training crops; unset: whole images, or the smallest size where sizes differ."""
+    held_out_share: float = 0.15
+    """Share of the unlabelled real images that D never sees: they choose the checkpoint and measure realism."""
+    level_matching: bool = False
+    """Match each synthetic image's histogram to a real one's before the refiner: a stage recorded in the weights."""
+
+
+@dataclass(frozen=True)
+class RefinerSettings:
+    """R_θ."""
+
+    width: int = 64
+    """Feature maps."""
+    blocks: int = 0
+    """Residual blocks; 0: derived, so that R's receptive field reaches D's."""
+    kernel: int = 3
+    """Side of the blocks' convolutions (odd)."""
+    first_kernel: int = 3
+    """Side of the first convolution (odd)."""
+    output: Literal["image", "residual"] = "residual"
+    """"image": the network computes the refined image; "residual": it computes the change, zero at the start."""
+    average_decay: float = 0.0
+    """Decay of the moving average of R's weights that is kept and used for refining; 0: none."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorSettings:
+    """D_φ."""
+
+    width: int = 64
+    """Feature maps of a derived discriminator."""
+    layers: tuple[tuple[int, ...], ...] = ()
+    """[maps, kernel, stride] of each layer, maps 0 for max-pooling; empty: derived from the image size."""
+    output_maps: Literal[1, 2] = 1
+    """1: one logit a patch; 2: the published softmax over two maps (the same function)."""
+    scope: Literal["local", "global"] = "local"
+    """"local": every patch is judged; "global": the image as a whole (ablation)."""
+    spectral_normalization: bool = False
+    """Bounds every layer's Lipschitz constant by 1."""
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """The losses."""
+
+    self_regularization_weight: float = 0.3
+    """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]."""
+    feature_transform: Literal["identity", "gradients", "channel_mean", "local_contrast"] = "identity"
+    """ψ."""
+    patches: Literal["mean", "sum"] = "mean"
+    """Whether the patches (and pixels) of an image are averaged, or summed as published."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Algorithm 1."""
+
+    steps: int = 2000
+    """T, turns of Algorithm 1."""
+    batch_size: int = 32
+    """b: real images, and refined images, in one update of D."""
+    refiner_updates_per_step: int = 1
+    """K_g."""
+    discriminator_updates_per_step: int = 1
+    """K_d."""
+    warmup_refiner_steps: int = 0
+    """Updates of R on self-regularization alone, before all else."""
+    warmup_discriminator_steps: int = 0
+    """Updates of D alone, after R's warm-up; they fill the history."""
+    history_batches: int = 50
+    """Capacity of the history buffer in batches (B = history_batches · b); 0: no history (ablation)."""
+    optimizer: Literal["sgd", "adam"] = "adam"
+    """Plain SGD, or Adam with β = (0.5, 0.999)."""
+    refiner_learning_rate: float = 1e-3
+    """Step size of R."""
+    discriminator_learning_rate: float = 1e-3
+    """Step size of D."""
+    learning_rate_decay: Literal["none", "linear"] = "none"
+    """"linear": constant for the first half of the steps, then down to 2 % in a straight line."""
+    learning_rate_milestones: tuple[tuple[float, ...], ...] = ()
+    """[step, factor]: from that step on, both learning rates are multiplied by the factor."""
+    augmentation_shift_px: int = 0
+    """Random shift of refined and real images alike before D, in pixels; 0: none."""
+    augmentation_gain: float = 0.0
+    """Random gain of 1 ± this, of refined and real images alike before D; 0: none."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run writes, and where it computes."""
+
+    checkpoint_every: int = 200
+    """Steps between checkpoints to resume from, sample grids, and candidates for the kept refiner."""
+    log_every: int = 20
+    """Steps between rows of metrics.jsonl."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda"."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """"auto": bf16 where the processor has units for it and the images are 8 bit."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All of a run, beside the recipe's name and the seed that everything is drawn from."""
+
+    recipe: str = "default"
+    seed: int = 0
+    synthetic: TreeSettings = field(default_factory=TreeSettings)
+    real: TreeSettings = field(default_factory=TreeSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    refiner: RefinerSettings = field(default_factory=RefinerSettings)
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def to_toml(self) -> str:
+        """The configuration as TOML that `load_configuration` reads back as the same."""
+        return _dump(self)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with simgan."""
+    folder = resources.files("simgan") / "recipes"
+    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+
+
+def recipe_text(name: str) -> str:
+    """The recipe's TOML with its comments; `ConfigurationError` with the nearest name where there is none."""
+    if name not in recipe_names():
+        raise ConfigurationError(f"no recipe is called {name!r}{_nearest(name, recipe_names())}; there are: "
+                                 f"{', '.join(recipe_names())}")  # fmt: skip
+    return (resources.files("simgan") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_configuration(path: str | Path) -> Configuration:
+    """The configuration in a TOML file, on top of the recipe that its key `recipe` names."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the configuration {path} cannot be read ({error.strerror}); `simgan new default {path}` writes one"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not a TOML text file: {error}") from error
+    return parse_configuration(_parse_toml(text, str(path)), where=str(path))
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Configuration:
+    """Recipe `name`, with dotted `overrides` such as {"training.steps": 500} on top."""
+    nested: dict[str, Any] = {}
+    for key, value in (overrides or {}).items():
+        table = nested
+        *parents, last = key.split(".")
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[last] = value
+    return parse_configuration({"recipe": name, **nested}, where="overrides")
+
+
+def parse_configuration(table: Mapping[str, Any], *, where: str) -> Configuration:
+    """The configuration of a parsed table on top of its recipe; `ConfigurationError` with every fault at once."""
+    name = table.get("recipe", "default")
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{where}: `recipe` must be a string, not {name!r}")
+    base = _parse_toml(recipe_text(name), f"recipe {name}")
+    faults: list[str] = []
+    merged = {**base, **{k: v for k, v in table.items() if not isinstance(v, Mapping)}}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            below = base.get(key, {})
+            merged[key] = {**(below if isinstance(below, dict) else {}), **value}
+    merged["recipe"] = name
+    configuration = cast(Configuration, _build(Configuration, merged, "", faults))
+    faults += _rule_faults(configuration)
+    if faults:
+        raise ConfigurationError([f"{where}: {fault}" for fault in faults])
+    return configuration
+
+
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{where} is not valid TOML: {error}") from error
+
+
+def _build(kind: type[Any], table: Mapping[str, Any], prefix: str, faults: list[str]) -> Any:
+    """An instance of the dataclass `kind`. Faulty keys are added to `faults` and keep their default, so that the
+    rules can still be checked for the rest.
+    """
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            faults.append(f"unknown key `{name}`{_nearest(key, tuple(hints))}")
+        elif dataclasses.is_dataclass(hints[key]):
+            if isinstance(value, Mapping):
+                values[key] = _build(cast(type[Any], hints[key]), value, f"{name}.", faults)
+            else:
+                faults.append(f"`{name}` must be a table [{name}], not {value!r}")
+        else:
+            matched, converted = _convert(value, hints[key])
+            if matched:
+                values[key] = converted
+            else:
+                faults.append(f"`{name}` must be {_describe(hints[key])}, not {value!r}")
+    return kind(**values)
+
+
+def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Whether `value` fits the type `hint`, and the value as that type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            matched, converted = _convert(value, option)
+            if matched:
+                return True, converted
+        return False, None
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments), value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False, None
+        parts = [_convert(item, arguments[0]) for item in value]
+        return all(matched for matched, _ in parts), tuple(converted for _, converted in parts)
+    if hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        return fits, float(value) if fits else None
+    if hint is type(None):
+        return value is None, None
+    return type(value) is hint, value
+
+
+def _describe(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(option) for option in arguments if option is not type(None))
+    if origin is Literal:
+        return "one of " + ", ".join(repr(option) for option in arguments)
+    if origin is tuple:
+        return f"a list, each item {_describe(arguments[0])}"
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    return names.get(hint, str(hint))
+
+
+def _nearest(key: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def _rule_faults(c: Configuration) -> list[str]:
+    """Faults of values that have the right type, each in one sentence."""
+    t, d, r = c.training, c.data, c.refiner
+    positive = {
+        "refiner.width": r.width,
+        "discriminator.width": c.discriminator.width,
+        "training.steps": t.steps,
+        "training.discriminator_updates_per_step": t.discriminator_updates_per_step,
+        "training.refiner_updates_per_step": t.refiner_updates_per_step,
+        "training.refiner_learning_rate": t.refiner_learning_rate,
+        "training.discriminator_learning_rate": t.discriminator_learning_rate,
+        "run.checkpoint_every": c.run.checkpoint_every,
+        "run.log_every": c.run.log_every,
+        "data.value_step": d.value_step,
+    }
+    not_negative = {
+        "refiner.blocks": r.blocks,
+        "objective.self_regularization_weight": c.objective.self_regularization_weight,
+        "training.warmup_refiner_steps": t.warmup_refiner_steps,
+        "training.warmup_discriminator_steps": t.warmup_discriminator_steps,
+        "training.history_batches": t.history_batches,
+        "training.augmentation_shift_px": t.augmentation_shift_px,
+        "training.augmentation_gain": t.augmentation_gain,
+        "seed": c.seed,
+    }
+    rules = [(value > 0, f"`{key}` must be above 0, not {value}") for key, value in positive.items()]
+    rules += [(value >= 0, f"`{key}` must be 0 or more, not {value}") for key, value in not_negative.items()]
+    rules += [
+        (t.batch_size >= 2 and t.batch_size % 2 == 0, f"`training.batch_size` must be even, not {t.batch_size}: "
+         "half of D's refined images are current, half come from the history"),
+        (r.kernel % 2 == 1 and r.first_kernel % 2 == 1, "`refiner.kernel` and `refiner.first_kernel` must be odd"),
+        (0 <= r.average_decay < 1, f"`refiner.average_decay` must be in [0, 1), not {r.average_decay}"),
+        (0 < d.held_out_share < 0.5, f"`data.held_out_share` must be in (0, 0.5), not {d.held_out_share}"),
+        (d.crop is None or (len(d.crop) == 2 and min(d.crop) > 0),
+         f"`data.crop` must be [height, width], not {d.crop}"),
+        ((d.value_low is None) == (d.value_high is None), "`data.value_low` and `data.value_high` go together"),
+        (d.value_low is None or d.value_high is None or d.value_low < d.value_high,
+         f"`data.value_low` must be below `data.value_high`, not {d.value_low} and {d.value_high}"),
+        (all(len(layer) == 3 for layer in c.discriminator.layers),
+         "`discriminator.layers` must be a list of [maps, kernel, stride]"),
+        (all(len(m) == 2 for m in t.learning_rate_milestones),
+         "`training.learning_rate_milestones` must be a list of [step, factor]"),
+    ]  # fmt: skip
+    return [fault for holds, fault in rules if not holds]
+
+
+def _dump(configuration: Configuration) -> str:
+    lines: list[str] = []
+    tables: list[str] = []
+    for item in dataclasses.fields(configuration):
+        value = getattr(configuration, item.name)
+        if dataclasses.is_dataclass(value):
+            tables.append(f"\n[{item.name}]")
+            for key in dataclasses.fields(value):
+                inner = getattr(value, key.name)
+                if inner is not None:  # TOML has no null: an unset key is left out
+                    tables.append(f"{key.name} = {_toml_value(inner)}")
+        else:
+            lines.append(f"{item.name} = {_toml_value(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\{c}" if c in '"\\' else c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in value
+        )
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return repr(value)

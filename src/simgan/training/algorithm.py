@@ -1,0 +1,177 @@
+"""Algorithm 1 of the paper: how R_θ and D_φ are updated. Tensors in, tensors out; no files, no clock, no printing.
+
+    for t = 1 … T:
+        K_g times:  draw synthetic x;              one optimizer step of R on L_R (equation 4)
+        K_d times:  draw synthetic x and real y;   refine with the current θ;
+                    one optimizer step of D on L_D (equation 2), half of its refined images from the history
+
+Before it, R alone learns to reproduce its input, then D alone learns from a fixed R.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from simgan.nn.augmentation import DiscriminatorAugmentation
+from simgan.nn.feature_transforms import FeatureTransform
+from simgan.nn.history import HistoryBuffer
+from simgan.nn.losses import (
+    PatchReduction,
+    discriminator_loss,
+    refiner_adversarial_loss,
+    refiner_loss,
+    self_regularization,
+)
+from simgan.nn.quantization import Quantization
+from simgan.nn.route import Route
+
+Draw = Callable[[], Tensor]
+"""Draws the next batch, (N, C, H, W) float32 in [-1, 1] on the route's device."""
+
+Metrics = dict[str, Tensor]
+"""Named scalars, still on the device: reading them is the caller's decision to wait."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses: λ in mean form, ψ, and whether the patches of an image are summed or averaged."""
+
+    self_regularization_weight: float
+    feature_transform: FeatureTransform
+    patches: PatchReduction
+
+
+@dataclass
+class Players:
+    """The two networks with all that their updates need."""
+
+    refiner: nn.Module
+    discriminator: nn.Module
+    refiner_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    objective: Objective
+    quantization: Quantization
+    route: Route
+    history: HistoryBuffer | None
+    averaged_refiner: nn.Module
+    averaging_decay: float
+    augmentation: DiscriminatorAugmentation | None
+    carries_lowest: bool
+    """Whether pixels at −1, where invalid ones are encoded, pass the refiner unchanged."""
+    generator: torch.Generator
+
+    def refine(self, synthetic: Tensor) -> Tensor:
+        """x̃ = R_θ(x), float32."""
+        with self.route.autocast():
+            refined: Tensor = self.refiner(synthetic)
+        return torch.where(synthetic <= -1, synthetic, refined.float()) if self.carries_lowest else refined.float()
+
+    def judge(self, images: Tensor) -> Tensor:
+        """D's logits for images as files would hold them, float32. Refined and real are augmented alike."""
+        images = self.quantization.quantize(images)
+        if self.augmentation is not None:
+            images = self.augmentation(images, self.generator)
+        with self.route.autocast():
+            logits: Tensor = self.discriminator(images)
+        return logits.float()
+
+
+def update_refiner(players: Players, synthetic: Tensor, *, adversarial: bool = True) -> Metrics:
+    """One optimizer step of R on equation 4; with `adversarial` False on its self-regularization alone."""
+    objective = players.objective
+    # Eval mode keeps spectral normalization's power iteration, which is D's state, out of R's update.
+    players.discriminator.eval().requires_grad_(False)
+    players.refiner.train()
+    refined = players.refine(synthetic)
+    regularization = self_regularization(
+        refined=refined, synthetic=synthetic, feature_transform=objective.feature_transform
+    )
+    metrics = {"self_regularization": regularization.detach()}
+    if adversarial:
+        logits = players.judge(refined)
+        adversarial_loss = refiner_adversarial_loss(logits, patches=objective.patches)
+        loss = refiner_loss(
+            adversarial=adversarial_loss,
+            regularization=regularization,
+            weight=objective.self_regularization_weight,
+            patch_count=logits[0].numel(),
+            patches=objective.patches,
+        )
+        metrics |= {"adversarial_loss": adversarial_loss.detach(), "refiner_loss": loss.detach()}
+    else:
+        loss = regularization
+    players.refiner_optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    players.refiner_optimizer.step()
+    average_into(players.averaged_refiner, players.refiner, decay=players.averaging_decay)
+    return metrics
+
+
+def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> Metrics:
+    """One optimizer step of D on equation 2.
+
+    `synthetic` and `real` hold b images each. D sees b real beside b refined: b/2 of the current R and b/2 from the
+    history, where there is one that holds as many. Then b/2 new ones enter the history.
+    """
+    players.discriminator.train().requires_grad_(True)
+    half = len(synthetic) // 2
+    history, generator = players.history, players.generator
+    with torch.no_grad():  # φ's step must not reach θ
+        if history is not None and history.size >= half > 0:
+            current = players.refine(synthetic[half:])
+            past = players.quantization.values(history.sample(half, generator))
+            refined = torch.cat([current, past.to(current.device)])
+        else:
+            refined = current = players.refine(synthetic)
+    logits = players.judge(torch.cat([refined, real]))
+    refined_logits, real_logits = logits[: len(refined)], logits[len(refined) :]
+    loss = discriminator_loss(
+        refined_logits=refined_logits, real_logits=real_logits, patches=players.objective.patches
+    )
+    players.discriminator_optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    players.discriminator_optimizer.step()
+    if history is not None:
+        history.add(players.quantization.codes(current[: max(half, 1)]).cpu(), generator)
+    correct_refined = (refined_logits.detach() > 0).float().mean()
+    correct_real = (real_logits.detach() <= 0).float().mean()
+    return {
+        "discriminator_loss": loss.detach(),
+        "discriminator_accuracy": (correct_refined + correct_real) / 2,
+    }
+
+
+def adversarial_step(
+    players: Players,
+    draw_synthetic: Draw,
+    draw_real: Draw,
+    *,
+    refiner_updates: int,
+    discriminator_updates: int,
+) -> Metrics:
+    """One turn of Algorithm 1: K_g updates of R, then K_d of D; the metrics of the last of each."""
+    metrics: Metrics = {}
+    for _ in range(refiner_updates):
+        metrics |= update_refiner(players, draw_synthetic())
+    for _ in range(discriminator_updates):
+        metrics |= update_discriminator(players, draw_synthetic(), draw_real())
+    return metrics
+
+
+@torch.no_grad()
+def average_into(averaged: nn.Module, network: nn.Module, *, decay: float) -> None:
+    """θ̄ ← decay·θ̄ + (1 − decay)·θ, the moving average of the refiner; decay 0 copies."""
+    if averaged is network:
+        return
+    targets, sources = list(averaged.parameters()), list(network.parameters())
+    torch._foreach_lerp_(targets, sources, 1 - decay)
+
+
+def moving_average_of(refiner: nn.Module, *, decay: float) -> nn.Module:
+    """The network that will hold θ̄: a copy of `refiner`, or `refiner` itself where decay is 0."""
+    return refiner if decay == 0 else copy.deepcopy(refiner).requires_grad_(False)

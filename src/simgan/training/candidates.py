@@ -1,0 +1,78 @@
+"""Which refiner of a run is kept: a rule that needs no label.
+
+Every checkpoint's refiner is a candidate. It is compared with the real images that D has never seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from simgan.measures.sliced_wasserstein import sliced_wasserstein
+from simgan.measures.two_sample import two_sample_auc
+from simgan.training.assembly import Assembly, spread
+
+_SAMPLE = 500  # images of each side that a candidate is judged on
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A refiner's standing after `step` steps.
+
+    `sliced_wasserstein` and `realism_auc` compare refined with held-out real images (0 and 0.5: the same);
+    `distance_from_identity` is the mean |R(x) − x| in [-1, 1]; `diversity` the mean over pixels of the standard
+    deviation over refined images, as a share of synthetic's.
+    """
+
+    step: int
+    sliced_wasserstein: float
+    realism_auc: float
+    distance_from_identity: float
+    diversity: float
+
+    def better_than(self, other: Candidate | None) -> bool:
+        """Whether this, the later one, is to be kept instead of `other`."""
+        return other is None or self.sliced_wasserstein <= other.sliced_wasserstein
+
+    def row(self) -> dict[str, Any]:
+        """The fields, ready for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_row(row: dict[str, Any]) -> Candidate:
+        """The inverse of `row`."""
+        return Candidate(**row)
+
+
+def judge_candidate(assembly: Assembly, refiner: nn.Module, *, step: int) -> Candidate:
+    """Measures `refiner` on evenly spread synthetic images against the held-out real ones."""
+    synthetic = assembly.synthetic.sample(spread(len(assembly.synthetic.cache), _SAMPLE), assembly.crop)
+    held_out = assembly.real_held_out
+    real = assembly.real.sample(held_out[spread(len(held_out), _SAMPLE)], assembly.crop)
+    staged = assembly.first_stage(synthetic)
+    refined = refine_batch(assembly, refiner, staged)
+    a, b = refined.permute(0, 2, 3, 1).numpy(), real.permute(0, 2, 3, 1).numpy()
+    spread_before = float(staged.std(dim=0).mean())
+    return Candidate(
+        step=step,
+        sliced_wasserstein=float(sliced_wasserstein(a, b)),
+        realism_auc=float(two_sample_auc(a, b).auc),
+        distance_from_identity=float((refined - staged).abs().mean()),
+        diversity=float(np.divide(float(refined.std(dim=0).mean()), spread_before)) if spread_before else 1.0,
+    )
+
+
+@torch.no_grad()
+def refine_batch(assembly: Assembly, refiner: nn.Module, staged: torch.Tensor) -> torch.Tensor:
+    """x̃ on the files' grid, float32 on the CPU, for a few hundred images at most."""
+    route = assembly.route
+    parts = []
+    for chunk in staged.split(100):
+        with route.autocast():
+            refined = refiner(route.put(chunk)).float().cpu()
+        parts.append(refined)
+    return assembly.quantization.quantize(torch.cat(parts))

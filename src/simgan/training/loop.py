@@ -1,0 +1,305 @@
+"""train(): phases, samples, candidates, checkpoints, resume. No mathematics: that is `algorithm`."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import simgan
+from simgan.config import Configuration, TrainingSettings
+from simgan.data.streams import BatchStream
+from simgan.errors import TrainingError
+from simgan.images import write_atomically
+from simgan.training.algorithm import Metrics, Players, adversarial_step, update_discriminator, update_refiner
+from simgan.training.assembly import Assembly, assemble
+from simgan.training.candidates import Candidate, judge_candidate
+from simgan.training.run import RunDirectory
+from simgan.training.samples import sample_sheet
+from simgan.training.tracking import TensorBoardTracker
+from simgan.training.watch import Watch
+from simgan.weights import TrainedRefiner, save_refiner
+
+Phase = str  # "warmup_refiner" | "warmup_discriminator" | "adversarial"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands; `turn` counts warm-ups and steps together, up to `turns`."""
+
+    phase: Phase
+    turn: int
+    turns: int
+    metrics: dict[str, float]
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory, the kept refiner's file, the step it is from, and what was warned of."""
+
+    path: Path
+    refiner: Path
+    kept_step: int
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _State:
+    """What changes while training, beside the players; all of it is in every checkpoint."""
+
+    turn: int = 0
+    kept: Candidate | None = None
+
+
+def train(
+    configuration: Configuration,
+    run_dir: str | Path,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Run:
+    """Trains a refiner as `configuration` says, in `run_dir`; the same call again continues, exactly.
+
+    Raises before the first update where data or configuration are wrong; `TrainingError` when losses are no
+    longer numbers (the last good checkpoint and refiner stay); `KeyboardInterrupt` after a checkpoint when
+    interrupted.
+    """
+    directory = RunDirectory(run_dir)
+    directory.open_for_training(configuration)
+    try:
+        return _train(configuration, directory, progress or (lambda _: None), warn or (lambda _: None))
+    finally:
+        directory.close()
+
+
+def _train(
+    c: Configuration,
+    directory: RunDirectory,
+    progress: Callable[[Progress], None],
+    warn: Callable[[str], None],
+) -> Run:
+    assembly = assemble(c, cache_dir=directory.cache)
+    for message in assembly.warnings:
+        warn(message)
+    directory.write_description(assembly.describe())
+
+    players, state = assembly.players(), _State()
+    synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
+    watch = Watch(levels=assembly.value_range.levels)
+    checkpoint = directory.load_checkpoint()
+    if checkpoint is not None:
+        _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
+        directory.truncate_metrics(int(checkpoint["metrics_size"]))
+
+    def draw_synthetic() -> torch.Tensor:
+        return players.route.put(assembly.first_stage(assembly.synthetic.encode(synthetic_stream.next())))
+
+    def draw_real() -> torch.Tensor:
+        return players.route.put(assembly.real.encode(real_stream.next()))
+
+    t = c.training
+    turns = t.warmup_refiner_steps + t.warmup_discriminator_steps + t.steps
+    started, first_turn = time.monotonic(), state.turn
+    tracker = TensorBoardTracker(directory.path / "tensorboard", resume_at=state.turn)
+
+    def checkpoint_now() -> None:
+        saved = _snapshot(players, state, synthetic_stream, real_stream, watch)
+        directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size()})
+
+    def record(row: dict[str, Any]) -> None:
+        directory.append_metrics(row)
+        tracker.add(row)
+
+    with _interruptible() as interrupted:
+        while state.turn < turns:
+            phase, step = phase_of(state.turn, t)
+            # -- one turn -------------------------------------------------------------------------------------
+            if phase == "warmup_refiner":
+                metrics = update_refiner(players, draw_synthetic(), adversarial=False)
+            elif phase == "warmup_discriminator":
+                metrics = update_discriminator(players, draw_synthetic(), draw_real())
+            else:
+                set_learning_rates(players, t, step)
+                metrics = adversarial_step(
+                    players,
+                    draw_synthetic,
+                    draw_real,
+                    refiner_updates=t.refiner_updates_per_step,
+                    discriminator_updates=t.discriminator_updates_per_step,
+                )
+            state.turn += 1
+            last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
+            due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase
+
+            # -- log it ---------------------------------------------------------------------------------------
+            if (step + 1) % c.run.log_every == 0 or due:
+                numbers = _finite(metrics, directory, phase=phase, step=step + 1)
+                elapsed = time.monotonic() - started
+                left = elapsed / (state.turn - first_turn) * (turns - state.turn)
+                record({"kind": "step", "phase": phase, "step": step + 1, "turn": state.turn, **numbers,
+                        "time_sec": round(elapsed, 3)})  # fmt: skip
+                for message in watch.observe(numbers, phase=phase):
+                    warn(message)
+                    record({"kind": "warning", "step": step + 1, "turn": state.turn, "message": message})
+                progress(Progress(phase, state.turn, turns, numbers, left))
+
+            # -- look at it, judge it, keep it ----------------------------------------------------------------
+            if due:
+                if phase == "adversarial":
+                    sheet = sample_sheet(assembly, players.averaged_refiner)
+                    write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
+                    candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
+                    keep = candidate.better_than(state.kept)
+                    if keep:
+                        state.kept = candidate
+                        save_refiner(directory.weights, trained_refiner(assembly, players, step=step + 1))
+                    record({"kind": "candidate", "turn": state.turn, **candidate.row(), "kept": keep})
+                    for message in watch.observe_candidate(candidate, last=state.turn == turns):
+                        warn(message)
+                        record({"kind": "warning", "step": step + 1, "turn": state.turn, "message": message})
+                checkpoint_now()
+            if interrupted.is_set() and state.turn < turns:
+                checkpoint_now()
+                raise KeyboardInterrupt
+    tracker.close()
+    assert state.kept is not None, "the last step is always a candidate"
+    rows = directory.read_metrics()
+    warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
+    return Run(directory.path, directory.weights, state.kept.step, (*assembly.warnings, *warnings))
+
+
+def phase_of(turn: int, t: TrainingSettings) -> tuple[Phase, int]:
+    """The phase that turn number `turn` (from 0) belongs to, and its number within the phase."""
+    if turn < t.warmup_refiner_steps:
+        return "warmup_refiner", turn
+    turn -= t.warmup_refiner_steps
+    if turn < t.warmup_discriminator_steps:
+        return "warmup_discriminator", turn
+    return "adversarial", turn - t.warmup_discriminator_steps
+
+
+def learning_rate_factor(t: TrainingSettings, step: int) -> float:
+    """What both learning rates are multiplied with at step `step` (from 0) of Algorithm 1."""
+    factor = 1.0
+    if t.learning_rate_decay == "linear":
+        factor = max(0.02, min(1.0, 2 * (1 - step / t.steps)))
+    for start, milestone in t.learning_rate_milestones:
+        if step >= start:
+            factor *= milestone
+    return factor
+
+
+def set_learning_rates(players: Players, t: TrainingSettings, step: int) -> None:
+    """Both optimizers' learning rates for step `step` of Algorithm 1."""
+    factor = learning_rate_factor(t, step)
+    players.refiner_optimizer.param_groups[0]["lr"] = t.refiner_learning_rate * factor
+    players.discriminator_optimizer.param_groups[0]["lr"] = t.discriminator_learning_rate * factor
+
+
+def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> TrainedRefiner:
+    """What is kept of a run: the (averaged) refiner with all that refining needs, and where it came from."""
+    c = assembly.configuration
+    return TrainedRefiner(
+        network=players.averaged_refiner,
+        level_matching=assembly.level_matching,
+        value_range=assembly.value_range,
+        pixel_format=assembly.synthetic.cache.scan.pixel_format,
+        training_scan=assembly.synthetic.cache.scan.to_dict(),
+        provenance={
+            "simgan": simgan.__version__,
+            "torch": str(torch.__version__),
+            "recipe": c.recipe,
+            "seed": c.seed,
+            "step": step,
+            "route": str(assembly.route),
+            "synthetic_fingerprint": assembly.synthetic.cache.scan.fingerprint,
+            "real_fingerprint": assembly.real.cache.scan.fingerprint,
+        },
+    )
+
+
+def _finite(metrics: Metrics, directory: RunDirectory, *, phase: Phase, step: int) -> dict[str, float]:
+    """The metrics as numbers; `TrainingError` where one is not finite."""
+    numbers = {name: float(value) for name, value in metrics.items()}
+    bad = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if bad:
+        kept = "the last good checkpoint" + (" and refiner are" if directory.weights.exists() else " is")
+        raise TrainingError(
+            f"training diverged at step {step} ({phase}): {', '.join(bad)} is not a number any more; {kept} kept in "
+            f"{directory.path}. Lower training.discriminator_learning_rate and training.refiner_learning_rate "
+            "(halve both), or set discriminator.spectral_normalization = true, in a new run directory"
+        )
+    return numbers
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event, to be obeyed between two turns; a second SIGINT interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread may handle signals
+        return
+
+    def handle(number: int, _frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _snapshot(
+    players: Players, state: _State, synthetic: BatchStream, real: BatchStream, watch: Watch
+) -> dict[str, Any]:
+    return {
+        "turn": state.turn,
+        "kept": None if state.kept is None else state.kept.row(),
+        "refiner": players.refiner.state_dict(),
+        "averaged_refiner": players.averaged_refiner.state_dict(),
+        "discriminator": players.discriminator.state_dict(),
+        "refiner_optimizer": players.refiner_optimizer.state_dict(),
+        "discriminator_optimizer": players.discriminator_optimizer.state_dict(),
+        "history": None if players.history is None else players.history.state_dict(),
+        "generator": players.generator.get_state(),
+        "synthetic_stream": synthetic.state_dict(),
+        "real_stream": real.state_dict(),
+        "watch": watch.state_dict(),
+    }
+
+
+def _restore(
+    checkpoint: dict[str, Any],
+    players: Players,
+    state: _State,
+    synthetic: BatchStream,
+    real: BatchStream,
+    watch: Watch,
+) -> None:
+    state.turn = int(checkpoint["turn"])
+    state.kept = None if checkpoint["kept"] is None else Candidate.from_row(checkpoint["kept"])
+    players.refiner.load_state_dict(checkpoint["refiner"])
+    players.averaged_refiner.load_state_dict(checkpoint["averaged_refiner"])
+    players.discriminator.load_state_dict(checkpoint["discriminator"])
+    players.refiner_optimizer.load_state_dict(checkpoint["refiner_optimizer"])
+    players.discriminator_optimizer.load_state_dict(checkpoint["discriminator_optimizer"])
+    if players.history is not None:
+        players.history.load_state_dict(checkpoint["history"])
+    players.generator.set_state(checkpoint["generator"])
+    synthetic.load_state_dict(checkpoint["synthetic_stream"])
+    real.load_state_dict(checkpoint["real_stream"])
+    watch.load_state_dict(checkpoint["watch"])

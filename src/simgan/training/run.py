@@ -1,0 +1,204 @@
+"""The run directory: what a training run leaves on disk, written so that it can die at any moment.
+
+    run/
+      config.toml            the configuration; a run belongs to exactly one
+      data.json              what was found on both sides, derived networks, λ in both forms, warnings
+      metrics.jsonl          the truth: one JSON row per logged step, candidate and warning
+      samples/               step_000200.png: synthetic above refined, and real ones below
+      checkpoints/latest.pt  everything needed to continue exactly
+      refiner.safetensors    the kept refiner: what refining uses
+      cache/                 decoded images; may be deleted
+      tensorboard/           the same metrics, where TensorBoard is installed
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simgan.config import Configuration, load_configuration
+from simgan.errors import ConfigurationError, OutputError, RunError, WeightsError
+from simgan.images import write_atomically
+
+CHECKPOINT_FORMAT = 1
+
+
+class RunDirectory:
+    """Paths and atomic writes of one run. Opening it for training takes a lock; `close` releases it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+
+    @property
+    def weights(self) -> Path:
+        """The kept refiner."""
+        return self.path / "refiner.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "latest.pt"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    def open_for_training(self, configuration: Configuration) -> None:
+        """Creates the directory, or checks that it holds this configuration; `RunError` where it does not."""
+        try:
+            for folder in (self.path, self.samples, self.cache, self.checkpoint.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise OutputError(
+                f"the run directory {self.path} cannot be written ({error.strerror}); choose another with --run"
+            ) from error
+        recorded = self.path / "config.toml"
+        if not recorded.exists():
+            foreign = [p.name for p in self.path.iterdir() if p.name not in _OWN_NAMES]
+            if foreign:
+                self.close()
+                raise RunError(
+                    f"{self.path} is not a run directory and not empty (it holds {foreign[0]!r}); "
+                    "choose a new folder for the run"
+                )
+            write_atomically(recorded, configuration.to_toml().encode())
+            return
+        differences = configuration_differences(load_configuration(recorded), configuration)
+        if differences:
+            self.close()
+            raise RunError(
+                f"{self.path} holds a run of another configuration; continue it with its own, or choose a new "
+                "folder for this one. They differ in:\n  - " + "\n  - ".join(differences)
+            )
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            raise RunError(
+                f"another process is training in {self.path}; wait for it, or choose another folder"
+            ) from None
+
+    def close(self) -> None:
+        """Releases the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def configuration(self) -> Configuration:
+        """The configuration this run belongs to; `RunError` where this is no run directory."""
+        recorded = self.path / "config.toml"
+        if not recorded.is_file():
+            raise RunError(f"{self.path} is not a run directory: it has no config.toml; train one with `simgan train`")
+        return load_configuration(recorded)
+
+    def write_description(self, description: dict[str, Any]) -> None:
+        """data.json: what was found before the first update."""
+        write_atomically(self.path / "data.json", (json.dumps(description, indent=2) + "\n").encode())
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """One row at the end of metrics.jsonl."""
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"{self.metrics} cannot be written ({error.strerror}); free some space and run the same command "
+                "again: it continues from the last checkpoint"
+            ) from error
+
+    def metrics_size(self) -> int:
+        """Bytes of metrics.jsonl, as a checkpoint records it."""
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def truncate_metrics(self, size: int) -> None:
+        """Drops rows that were written after the checkpoint: the continued run writes them again."""
+        if self.metrics_size() > size:
+            os.truncate(self.metrics, size)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All rows; a torn last line (the process was killed while writing it) is left out."""
+        return read_metrics(self.metrics)
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Atomically replaces the last checkpoint."""
+        buffer = io.BytesIO()
+        torch.save({"format": CHECKPOINT_FORMAT, **state}, buffer)
+        write_atomically(self.checkpoint, buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None where there is none. Never runs code: tensors and plain values only."""
+        if not self.checkpoint.exists():
+            return None
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+            raise WeightsError(
+                f"the checkpoint {self.checkpoint} is damaged or not one of simgan's ({type(error).__name__}); "
+                "restore it from a backup, or delete it to train this run anew"
+            ) from error
+        if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+            raise WeightsError(
+                f"the checkpoint {self.checkpoint} has format {state.get('format') if isinstance(state, dict) else '?'}, "
+                f"this version of simgan reads {CHECKPOINT_FORMAT}; delete it to train this run anew"
+            )
+        return state
+
+
+_OWN_NAMES = {".lock", "samples", "cache", "checkpoints", "config.toml"}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a torn last line is left out, a missing file has none."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def configuration_differences(recorded: Configuration, wanted: Configuration) -> list[str]:
+    """One line per key that differs."""
+    before, after = recorded.to_toml().splitlines(), wanted.to_toml().splitlines()
+    try:
+        known, asked = _by_key(before), _by_key(after)
+    except ValueError as error:  # pragma: no cover - both texts are our own
+        raise ConfigurationError(str(error)) from error
+    return [
+        f"{key}: the run has {known.get(key, 'nothing')}, asked for {asked.get(key, 'nothing')}"
+        for key in sorted(known.keys() | asked.keys())
+        if known.get(key) != asked.get(key)
+    ]
+
+
+def _by_key(lines: list[str]) -> dict[str, str]:
+    table, values = "", {}
+    for line in lines:
+        if line.startswith("["):
+            table = line.strip("[]") + "."
+        elif line:
+            key, value = line.split(" = ", 1)
+            values[table + key] = value
+    return values
