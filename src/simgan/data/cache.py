@@ -143,8 +143,6 @@ def _write(
     with (folder / "pixels.bin").open("wb") as file:
         for path, colour in scanner.images(paths, progress):
             scanner.add(path, colour)
-            if scanner.mixed:  # result() will refuse them: keep counting for its message, stop writing
-                continue
             kept.append(path)
             sizes.extend(colour.shape[:2])
             file.write(np.ascontiguousarray(colour).data)

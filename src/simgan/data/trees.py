@@ -279,11 +279,6 @@ class Scanner:
             if progress is not None:
                 progress(self._seen, len(paths))
 
-    @property
-    def mixed(self) -> bool:
-        """Whether images of more than one pixel format came: `result` will refuse them."""
-        return len(self._formats) > 1
-
     def add(self, path: str, colour: NDArray[Any]) -> None:
         """Take one image (H, W, 1|3) into account."""
         pixel_format = PixelFormat.of(colour)
@@ -307,7 +302,7 @@ class Scanner:
     def result(self, max_reject_share: float) -> TreeScan:
         """The scan. `DataError` where too many files were rejected, or channels or bit depths are mixed."""
         refuse_rejects(self._tree, self._rejects, self._seen, max_reject_share)
-        if self.mixed:
+        if len(self._formats) > 1:
             raise DataError(self._mixture())
         (pixel_format,) = self._formats
         levels = np.flatnonzero(self._histogram)
