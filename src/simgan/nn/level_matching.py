@@ -61,7 +61,7 @@ class LevelMatching(nn.Module):
 
 
 def _mean_levels(images: Tensor) -> Tensor:
-    """The mean of each image, (N,). Summed in float64: in float32 the last bit depends on batch size and threads,
-    and training images, whose means are the very ranks, would now and then take a neighbour's target.
+    """The mean of each image, (N,). Summed in float64: in float32 the last bit depends on batch size and
+    threads, and training images, whose means are the very ranks, would at times take a neighbour's target.
     """
-    return images.double().mean(dim=(1, 2, 3)).float()
+    return images.mean(dim=(1, 2, 3), dtype=torch.float64).float()
