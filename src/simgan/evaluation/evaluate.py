@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simgan.data.trees import ImageTree
-from simgan.errors import ConfigurationError, DataError
+from simgan.errors import ConfigurationError, DataError, OutputError
 from simgan.evaluation.agreement import warn_of_labels, warn_of_levels
 from simgan.evaluation.downstream import ARMS, Budget, Progress, choose_matching, derive_seeds, run_downstream
 from simgan.evaluation.inputs import open_inputs
@@ -24,6 +24,7 @@ from simgan.evaluation.realism import measure_realism
 from simgan.images import ValueRange, write_atomically
 
 SCHEMA = 1
+FEW_GROUPS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +103,7 @@ def evaluate(
     unknown = [arm for arm in arms if arm not in ARMS]
     if unknown:
         raise ConfigurationError(f"unknown arms {unknown}; there are: {', '.join(ARMS)}")
+    target = None if out is None else _prepare_target(Path(out))
     with tempfile.TemporaryDirectory() as temporary:
         say("reading the images")
         inputs = open_inputs(
@@ -143,6 +145,12 @@ def evaluate(
                 progress=say,
             )
             downstream = summarize([outcomes], seed=seed)
+            n_groups = len(set(outcomes.groups.tolist()))
+            if n_groups < FEW_GROUPS:
+                warnings.append(
+                    f"the test images form {n_groups} groups only: intervals from fewer than {FEW_GROUPS} "
+                    f"groups are rough, and too narrow rather than too wide"
+                )
             labels = check_labels(inputs, budget=budget, seed=seed, progress=say)
         else:
             warnings.append(
@@ -168,9 +176,22 @@ def evaluate(
             "warnings": warnings,
         }
     evaluation = Evaluation(record, outcomes)
-    if out is not None:
-        evaluation.save(Path(out) / "evaluation.json" if Path(out).suffix != ".json" else out)
+    if target is not None:
+        evaluation.save(target)
     return evaluation
+
+
+def _prepare_target(out: Path) -> Path:
+    """Where evaluation.json will stand; its folder is made before minutes are spent."""
+    target = out if out.suffix == ".json" else out / "evaluation.json"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target.parent}: this folder for the evaluation cannot be made: {error.strerror or error}; "
+            f"choose another place with `out`"
+        ) from error
+    return target
 
 
 def _generator(generator: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def summarize(runs: Sequence[Outcomes], *, seed: int = 0) -> dict[str, Any]:
     e_other − e_refined, positive where refined is better, whatever the metric; paired over the same
     test images.
     gap_closed = (e_synthetic − e_refined)/(e_synthetic − e_real), e = 1 − accuracy or the mean error: the
-    median over refiner seeds, not clipped; null, with the reason, where the gap is under two standard errors.
+    median over the n_seeds refiner seeds, not clipped; null, with the reason, where the
+    gap is under two standard errors.
     """
     first = runs[0]
     errors = {arm: np.stack([run.errors[arm] for run in runs]) for arm in first.errors}

@@ -11,7 +11,7 @@ from simgan.measures.intervals import (
     wilson_difference,
     wilson_interval,
 )
-from simgan.measures.sliced_wasserstein import sliced_wasserstein
+from simgan.measures.wasserstein import sliced_wasserstein
 from simgan.measures.two_sample import TwoSampleResult, area_under_curve, two_sample_auc
 
 __all__ = [

@@ -109,7 +109,7 @@ def median_gap_closed(baseline: FloatArray, treated: FloatArray, bound: FloatArr
 
 
 def percentile_interval(replicates: FloatArray, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The middle `confidence` of the replicates; those that are no number (0/0) are left out."""
+    """The middle `confidence` of the replicates; those that are no finite number (x/0) are left out."""
     tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(replicates, [tail, 100 - tail])
+    low, high = np.percentile(replicates[np.isfinite(replicates)], [tail, 100 - tail])
     return float(low), float(high)
