@@ -11,8 +11,8 @@ from simgan.measures.intervals import (
     wilson_difference,
     wilson_interval,
 )
-from simgan.measures.wasserstein import sliced_wasserstein
 from simgan.measures.two_sample import TwoSampleResult, area_under_curve, two_sample_auc
+from simgan.measures.wasserstein import sliced_wasserstein
 
 __all__ = [
     "Replicates",

@@ -24,7 +24,8 @@ def wilson_interval(share: float, n: float, *, confidence: float = CONFIDENCE) -
     z = float(norm.ppf(0.5 + confidence / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    # The share itself lies inside; at 0 and 1 it is an end, which rounding must not move past it.
+    return max(0.0, min(share, float(middle - half))), min(1.0, max(share, float(middle + half)))
 
 
 def wilson_difference(p: float, n: int, q: float, m: int) -> tuple[float, float]:
