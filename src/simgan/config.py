@@ -167,7 +167,9 @@ class Configuration:
 def recipe_names() -> tuple[str, ...]:
     """The recipes that come with simgan."""
     folder = resources.files("simgan") / "recipes"
-    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+    return tuple(
+        sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    )
 
 
 def recipe_text(name: str) -> str:
@@ -178,9 +180,28 @@ def recipe_text(name: str) -> str:
     return (resources.files("simgan") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def load_configuration(path: str | Path) -> Configuration:
-    """The configuration in a TOML file, on top of the recipe that its key `recipe` names."""
-    path = Path(path)
+def resolve_configuration(
+    recipe: str | Path | Configuration, overrides: Mapping[str, Any] | None = None
+) -> Configuration:
+    """The configuration of a recipe's name, a TOML file (anything that ends in .toml), or a configuration, with
+    dotted `overrides` such as {"training.steps": 500} on top; `ConfigurationError` with every fault at once.
+    """
+    if isinstance(recipe, Configuration):
+        table, where = _parse_toml(recipe.to_toml(), "configuration"), "configuration"
+    elif str(recipe).endswith(".toml"):
+        table, where = _read_toml(Path(recipe)), str(recipe)
+    else:
+        table, where = {"recipe": str(recipe)}, f"recipe {recipe}"
+    for key, value in (overrides or {}).items():
+        inner = table
+        *parents, last = key.split(".")
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return parse_configuration(table, where=where)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -189,19 +210,7 @@ def load_configuration(path: str | Path) -> Configuration:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not a TOML text file: {error}") from error
-    return parse_configuration(_parse_toml(text, str(path)), where=str(path))
-
-
-def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Configuration:
-    """Recipe `name`, with dotted `overrides` such as {"training.steps": 500} on top."""
-    nested: dict[str, Any] = {}
-    for key, value in (overrides or {}).items():
-        table = nested
-        *parents, last = key.split(".")
-        for parent in parents:
-            table = table.setdefault(parent, {})
-        table[last] = value
-    return parse_configuration({"recipe": name, **nested}, where="overrides")
+    return _parse_toml(text, str(path))
 
 
 def parse_configuration(table: Mapping[str, Any], *, where: str) -> Configuration:

@@ -18,7 +18,9 @@ from simgan.nn.refiner import RefinerSpec, refiner_receptive_field
 SMALLEST_SIDE = 8  # below this no patch is local
 
 
-def derive_discriminator(*, channels: int, height: int, width: int, width_maps: int = 64) -> DiscriminatorSpec:
+def derive_discriminator(
+    *, channels: int, height: int, width: int, width_maps: int = 64
+) -> DiscriminatorSpec:
     """The discriminator with the largest field that the rules allow for height×width images, spectrally normalized.
 
     From 8×8 (field 3, stride 1, map 8×8) to large images (field 47, stride 8).

@@ -90,7 +90,7 @@ class Discriminator(nn.Module):
         features = self.features(images)
         if self.spec.scope == "global":
             features = features.mean(dim=(2, 3), keepdim=True)
-        logits = self.judge(features)
+        logits: Tensor = self.judge(features)
         return logits[:, 1:2] - logits[:, 0:1] if self.spec.output_maps == 2 else logits
 
     @property

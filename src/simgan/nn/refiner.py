@@ -38,7 +38,8 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(width, width, kernel, padding="same")
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.relu(self.second(torch.relu(self.first(features))) + features)
+        out: Tensor = torch.relu(self.second(torch.relu(self.first(features))) + features)
+        return out
 
 
 class Refiner(nn.Module):
@@ -60,7 +61,7 @@ class Refiner(nn.Module):
             nn.init.zeros_(self.tail.bias)
 
     def forward(self, synthetic: Tensor) -> Tensor:
-        change = self.tail(self.blocks(torch.relu(self.head(synthetic))))
+        change: Tensor = self.tail(self.blocks(torch.relu(self.head(synthetic))))
         return synthetic + change if self.spec.output == "residual" else change
 
     @property

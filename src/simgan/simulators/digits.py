@@ -84,7 +84,9 @@ def _glyph(face: int, digit: int) -> NDArray[np.float32]:
     font = _fonts()[face][1]
     ImageDraw.Draw(canvas).text((_CANVAS / 2, _CANVAS / 2), str(digit), fill=255, font=font, anchor="mm")
     inside = (np.asarray(canvas) >= 128).astype(np.uint8)
-    distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+    distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(
+        1 - inside, cv2.DIST_L2, 5
+    )
     return distance.astype(np.float32)
 
 
@@ -103,7 +105,7 @@ def draw_digit(seed: int, index: int) -> Digit:
     distance = _glyph(face, digit)
     rows, columns = np.nonzero(distance > 0)
     scale = (rows.max() - rows.min() + 1) / BITMAP  # canvas pixels per bitmap pixel
-    stroked = np.clip(distance + stroke * scale + 0.5, 0, 1)
+    stroked = np.clip(distance + stroke * scale + 0.5, 0, 1).astype(np.float32)
 
     angle, shear = np.deg2rad(rotation), np.tan(np.deg2rad(slant))
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -69,7 +69,11 @@ class Players:
         """x̃ = R_θ(x), float32."""
         with self.route.autocast():
             refined: Tensor = self.refiner(synthetic)
-        return torch.where(synthetic <= -1, synthetic, refined.float()) if self.carries_lowest else refined.float()
+        return (
+            torch.where(synthetic <= -1, synthetic, refined.float())
+            if self.carries_lowest
+            else refined.float()
+        )
 
     def judge(self, images: Tensor) -> Tensor:
         """D's logits for images as files would hold them, float32. Refined and real are augmented alike."""
@@ -168,7 +172,8 @@ def average_into(averaged: nn.Module, network: nn.Module, *, decay: float) -> No
     """θ̄ ← decay·θ̄ + (1 − decay)·θ, the moving average of the refiner; decay 0 copies."""
     if averaged is network:
         return
-    targets, sources = list(averaged.parameters()), list(network.parameters())
+    targets: list[Tensor] = list(averaged.parameters())
+    sources: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(targets, sources, 1 - decay)
 
 

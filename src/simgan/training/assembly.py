@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -180,9 +181,7 @@ class Assembly:
         }
 
 
-def assemble(
-    configuration: Configuration, *, cache_dir: Path, progress: Progress | None = None
-) -> Assembly:
+def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progress | None = None) -> Assembly:
     """Reads both trees and derives the rest; `DataError` or `ConfigurationError` before anything is spent."""
     c = configuration
     faults = [
@@ -191,10 +190,14 @@ def assemble(
         if not tree.root
     ]
     if c.data.level_matching and c.data.invalid_value is not None:
-        faults.append("`data.level_matching` and `data.invalid_value` exclude each other: holes have no level")
+        faults.append(
+            "`data.level_matching` and `data.invalid_value` exclude each other: holes have no level"
+        )
     if faults:
         raise ConfigurationError(faults)
-    synthetic_cache = open_cache(ImageTree(c.synthetic.root, c.synthetic.images), cache_dir, progress=progress)
+    synthetic_cache = open_cache(
+        ImageTree(c.synthetic.root, c.synthetic.images), cache_dir, progress=progress
+    )
     real_cache = open_cache(ImageTree(c.real.root, c.real.images), cache_dir, progress=progress)
     _check_sides(c, synthetic_cache, real_cache)
     value_range = _value_range(c, synthetic_cache, real_cache)
@@ -239,7 +242,7 @@ def split_held_out(count: int, share: float) -> tuple[NDArray[np.int64], NDArray
     blocks = min(_HELD_OUT_BLOCKS, max(1, round(count * share)))
     ends = np.linspace(0, count, blocks + 1).round().astype(int)
     held = np.zeros(count, dtype=bool)
-    for start, stop in zip(ends[:-1], ends[1:], strict=True):
+    for start, stop in itertools.pairwise(ends):
         held[start : start + max(1, round((stop - start) * share))] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
 
@@ -292,7 +295,9 @@ def _discriminator_spec(c: Configuration, channels: int, crop: tuple[int, int]) 
     if d.layers:
         layers = tuple(DiscriminatorLayer(*layer) for layer in d.layers)
     else:
-        layers = derive_discriminator(channels=channels, height=crop[0], width=crop[1], width_maps=d.width).layers
+        layers = derive_discriminator(
+            channels=channels, height=crop[0], width=crop[1], width_maps=d.width
+        ).layers
     return DiscriminatorSpec(channels, layers, d.output_maps, d.scope, d.spectral_normalization)
 
 

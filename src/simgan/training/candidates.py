@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simgan.measures.sliced_wasserstein import sliced_wasserstein
-from simgan.measures.two_sample import two_sample_auc
+from simgan.measures import sliced_wasserstein, two_sample_auc
 from simgan.training.assembly import Assembly, spread
 
 _SAMPLE = 500  # images of each side that a candidate is judged on
@@ -71,7 +70,7 @@ def refine_batch(assembly: Assembly, refiner: nn.Module, staged: torch.Tensor) -
     """x̃ on the files' grid, float32 on the CPU, for a few hundred images at most."""
     route = assembly.route
     parts = []
-    for chunk in staged.split(100):
+    for chunk in torch.split(staged, 100):
         with route.autocast():
             refined = refiner(route.put(chunk)).float().cpu()
         parts.append(refined)

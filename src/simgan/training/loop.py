@@ -6,20 +6,21 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 
 import simgan
-from simgan.config import Configuration, TrainingSettings
+from simgan.config import Configuration, TrainingSettings, resolve_configuration
 from simgan.data.streams import BatchStream
+from simgan.data.trees import ImageTree
 from simgan.errors import TrainingError
 from simgan.images import write_atomically
+from simgan.nn.refiner import Refiner
 from simgan.training.algorithm import Metrics, Players, adversarial_step, update_discriminator, update_refiner
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, judge_candidate
@@ -62,18 +63,29 @@ class _State:
 
 
 def train(
-    configuration: Configuration,
-    run_dir: str | Path,
+    recipe: str | Path | Configuration = "default",
     *,
+    run_dir: str | Path,
+    synthetic: ImageTree | None = None,
+    real: ImageTree | None = None,
+    overrides: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Run:
-    """Trains a refiner as `configuration` says, in `run_dir`; the same call again continues, exactly.
+    """Trains a refiner in `run_dir`; the same call again continues, exactly.
+
+    `recipe` is the name of a recipe, a TOML file, or a configuration; `synthetic` and `real` set its trees, `overrides`
+    any other key ({"training.steps": 500}).
 
     Raises before the first update where data or configuration are wrong; `TrainingError` when losses are no
     longer numbers (the last good checkpoint and refiner stay); `KeyboardInterrupt` after a checkpoint when
     interrupted.
     """
+    changes = dict(overrides or {})
+    for side, tree in (("synthetic", synthetic), ("real", real)):
+        if tree is not None:
+            changes |= {f"{side}.root": str(tree.root), f"{side}.images": tree.images}
+    configuration = resolve_configuration(recipe, changes)
     directory = RunDirectory(run_dir)
     directory.open_for_training(configuration)
     try:
@@ -210,11 +222,11 @@ def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> Train
     """What is kept of a run: the (averaged) refiner with all that refining needs, and where it came from."""
     c = assembly.configuration
     return TrainedRefiner(
-        network=players.averaged_refiner,
+        refiner=cast(Refiner, players.averaged_refiner),
         level_matching=assembly.level_matching,
         value_range=assembly.value_range,
         pixel_format=assembly.synthetic.cache.scan.pixel_format,
-        training_scan=assembly.synthetic.cache.scan.to_dict(),
+        training_scan=assembly.synthetic.cache.scan,
         provenance={
             "simgan": simgan.__version__,
             "torch": str(torch.__version__),
@@ -225,6 +237,7 @@ def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> Train
             "synthetic_fingerprint": assembly.synthetic.cache.scan.fingerprint,
             "real_fingerprint": assembly.real.cache.scan.fingerprint,
         },
+        route=assembly.route,
     )
 
 

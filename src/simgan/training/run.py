@@ -1,14 +1,14 @@
 """The run directory: what a training run leaves on disk, written so that it can die at any moment.
 
-    run/
-      config.toml            the configuration; a run belongs to exactly one
-      data.json              what was found on both sides, derived networks, λ in both forms, warnings
-      metrics.jsonl          the truth: one JSON row per logged step, candidate and warning
-      samples/               step_000200.png: synthetic above refined, and real ones below
-      checkpoints/latest.pt  everything needed to continue exactly
-      refiner.safetensors    the kept refiner: what refining uses
-      cache/                 decoded images; may be deleted
-      tensorboard/           the same metrics, where TensorBoard is installed
+run/
+  config.toml            the configuration; a run belongs to exactly one
+  data.json              what was found on both sides, derived networks, λ in both forms, warnings
+  metrics.jsonl          the truth: one JSON row per logged step, candidate and warning
+  samples/               step_000200.png: synthetic above refined, and real ones below
+  checkpoints/latest.pt  everything needed to continue exactly
+  refiner.safetensors    the kept refiner: what refining uses
+  cache/                 decoded images; may be deleted
+  tensorboard/           the same metrics, where TensorBoard is installed
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from simgan.config import Configuration, load_configuration
+from simgan.config import Configuration, resolve_configuration
 from simgan.errors import ConfigurationError, OutputError, RunError, WeightsError
 from simgan.images import write_atomically
 
@@ -79,7 +79,7 @@ class RunDirectory:
                 )
             write_atomically(recorded, configuration.to_toml().encode())
             return
-        differences = configuration_differences(load_configuration(recorded), configuration)
+        differences = configuration_differences(resolve_configuration(recorded), configuration)
         if differences:
             self.close()
             raise RunError(
@@ -108,8 +108,10 @@ class RunDirectory:
         """The configuration this run belongs to; `RunError` where this is no run directory."""
         recorded = self.path / "config.toml"
         if not recorded.is_file():
-            raise RunError(f"{self.path} is not a run directory: it has no config.toml; train one with `simgan train`")
-        return load_configuration(recorded)
+            raise RunError(
+                f"{self.path} is not a run directory: it has no config.toml; train one with `simgan train`"
+            )
+        return resolve_configuration(recorded)
 
     def write_description(self, description: dict[str, Any]) -> None:
         """data.json: what was found before the first update."""
@@ -156,9 +158,10 @@ class RunDirectory:
                 f"the checkpoint {self.checkpoint} is damaged or not one of simgan's ({type(error).__name__}); "
                 "restore it from a backup, or delete it to train this run anew"
             ) from error
-        if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+        found = state.get("format") if isinstance(state, dict) else None
+        if found != CHECKPOINT_FORMAT:
             raise WeightsError(
-                f"the checkpoint {self.checkpoint} has format {state.get('format') if isinstance(state, dict) else '?'}, "
+                f"the checkpoint {self.checkpoint} has format {found}, "
                 f"this version of simgan reads {CHECKPOINT_FORMAT}; delete it to train this run anew"
             )
         return state

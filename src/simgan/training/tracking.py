@@ -16,7 +16,7 @@ class TensorBoardTracker:
             from torch.utils.tensorboard import SummaryWriter
 
             # Rows after the checkpoint are written again: TensorBoard drops the old ones from there on.
-            self._writer = SummaryWriter(str(folder), purge_step=resume_at + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder), purge_step=resume_at + 1)
 
     def add(self, row: dict[str, Any]) -> None:
         """One row of metrics.jsonl."""
