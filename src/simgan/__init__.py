@@ -1,3 +1,108 @@
-"""simgan."""
+"""SimGAN: synthetic images become realistic, their labels still hold, and a measurement says by how much.
+
+    import simgan
+
+    synthetic = simgan.ImageTree("data/synthetic", images="images/*.png")
+    real = simgan.ImageTree("data/real")
+    run = simgan.train("default", synthetic=synthetic, real=real, run_dir="runs/first")
+    report = simgan.refine(synthetic, run.refiner, "data/refined")
+
+`import simgan` alone is light: each name is loaded with its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from simgan.errors import (
+    ConfigurationError,
+    DataError,
+    ImageError,
+    LabelError,
+    MissingExtraError,
+    OutputError,
+    RunError,
+    SimganError,
+    TrainingError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from simgan.config import Configuration, resolve_configuration
+    from simgan.data.labels import Labels, read_labels
+    from simgan.data.trees import ImageTree
+    from simgan.evaluation import Evaluation, evaluate
+    from simgan.preparation import CenterCrop, PreparationReport, prepare
+    from simgan.refinement import RefinementReport, refine
+    from simgan.reporting import report
+    from simgan.training.loop import Run, train
+    from simgan.weights import TrainedRefiner, load_refiner, save_refiner
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CenterCrop",
+    "Configuration",
+    "ConfigurationError",
+    "DataError",
+    "Evaluation",
+    "ImageError",
+    "ImageTree",
+    "LabelError",
+    "Labels",
+    "MissingExtraError",
+    "OutputError",
+    "PreparationReport",
+    "RefinementReport",
+    "Run",
+    "RunError",
+    "SimganError",
+    "TrainedRefiner",
+    "TrainingError",
+    "WeightsError",
+    "__version__",
+    "evaluate",
+    "load_refiner",
+    "prepare",
+    "read_labels",
+    "refine",
+    "report",
+    "resolve_configuration",
+    "save_refiner",
+    "train",
+]
+
+# Where each name lives that costs torch, or more, to load. The same list as above for type checkers.
+_MODULE_OF = {
+    "Configuration": "simgan.config",
+    "resolve_configuration": "simgan.config",
+    "Labels": "simgan.data.labels",
+    "read_labels": "simgan.data.labels",
+    "ImageTree": "simgan.data.trees",
+    "Evaluation": "simgan.evaluation",
+    "evaluate": "simgan.evaluation",
+    "CenterCrop": "simgan.preparation",
+    "PreparationReport": "simgan.preparation",
+    "prepare": "simgan.preparation",
+    "RefinementReport": "simgan.refinement",
+    "refine": "simgan.refinement",
+    "report": "simgan.reporting",
+    "Run": "simgan.training.loop",
+    "train": "simgan.training.loop",
+    "TrainedRefiner": "simgan.weights",
+    "load_refiner": "simgan.weights",
+    "save_refiner": "simgan.weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'simgan' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

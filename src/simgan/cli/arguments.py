@@ -1,0 +1,95 @@
+"""What options of the command line look like: patterns that are checked while parsing, and what they become."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+import simgan
+
+if TYPE_CHECKING:
+    from simgan.preparation import Crop
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Switches:
+    """What every verb understands."""
+
+    json: Annotated[bool, Parameter(negative="", show_default=False, help="Print the result as JSON.")] = (
+        False
+    )
+    debug: Annotated[
+        bool, Parameter(negative="", show_default=False, help="On failure, print the traceback as well.")
+    ] = False
+
+
+NO_SWITCHES = Switches()
+
+
+def _must_match(pattern: str, wanted: str) -> Callable[[type, Any], None]:
+    def validate(_type: type, value: Any) -> None:
+        for text in [value] if isinstance(value, str) else value or ():
+            if not re.fullmatch(pattern, text):
+                raise ValueError(f"{wanted} is wanted, got {text!r}")
+
+    return validate
+
+
+Setting = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        negative="",
+        consume_multiple=False,
+        validator=_must_match(r"[a-z_]+(\.[a-z_]+)?=.*", "KEY=VALUE, such as training.steps=500,"),
+    ),
+]
+CropText = Annotated[
+    str | None,
+    Parameter(
+        validator=_must_match(
+            r"\d+,\d+,\d+,\d+|center:\d+x\d+", "TOP,LEFT,HEIGHT,WIDTH or center:HEIGHTxWIDTH, in pixels,"
+        )
+    ),
+]
+SizeText = Annotated[str | None, Parameter(validator=_must_match(r"\d+x\d+", "HEIGHTxWIDTH, such as 35x55,"))]
+
+
+def parse_overrides(settings: Sequence[str] | None) -> dict[str, Any]:
+    """{"training.steps": 500} of ["training.steps=500"]; a value that is not TOML is taken as a string."""
+    overrides: dict[str, Any] = {}
+    for setting in settings or ():
+        key, text = setting.split("=", 1)
+        try:
+            overrides[key] = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, KeyError):
+            overrides[key] = text
+    return overrides
+
+
+def parse_crop(text: str | None) -> Crop | None:
+    if text is None:
+        return None
+    if text.startswith("center:"):
+        return simgan.CenterCrop(*parse_size(text.removeprefix("center:")))
+    top, left, height, width = (int(number) for number in text.split(","))
+    return top, left, height, width
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    first, second = text.split("x")
+    return int(first), int(second)
+
+
+def toml_string(folder: Path | None) -> str:
+    return json.dumps("" if folder is None else str(folder), ensure_ascii=False)

@@ -1,0 +1,379 @@
+"""The verbs of `simgan`, each a thin call of a public function. What is heavy is imported inside the verbs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, CycloptsError
+
+import simgan
+from simgan.cli.arguments import (
+    NO_SWITCHES,
+    CropText,
+    Flag,
+    Setting,
+    SizeText,
+    Switches,
+    parse_crop,
+    parse_overrides,
+    parse_size,
+    toml_string,
+)
+from simgan.cli.printing import align, bullets, describe_evaluation, describe_plan, plain, show
+from simgan.cli.progress import showing_progress
+from simgan.errors import ConfigurationError, DataError, OutputError
+
+if TYPE_CHECKING:
+    from simgan.data.trees import ImageTree
+    from simgan.training.loop import Progress
+
+ALL_IMAGES = "**/*"
+
+
+class WrongUsageError(Exception):
+    """The command line cannot be understood; the message says why."""
+
+
+app = App(
+    name="simgan",
+    help="Refines synthetic images until models trained on them work on real ones, every label carried and checked.",
+    version=simgan.__version__,
+    help_format="plaintext",
+)
+simulate = App(name="simulate", help="Draw labelled synthetic images from code.")
+app.command(simulate)
+
+
+def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
+    """The call that the command line asks for, not yet made, and its switches; `WrongUsageError` where it is none."""
+    try:
+        verb, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        verbs = [f" {word}" for word in arguments[:1] if word in app]
+        raise WrongUsageError(f"{str(error).strip()} (see: simgan{''.join(verbs)} --help)") from error
+    switches = bound.arguments.get("switches", NO_SWITCHES)
+    return lambda: verb(*bound.args, **bound.kwargs), switches
+
+
+@app.command
+def recipes(name: str | None = None, /, *, switches: Switches = NO_SWITCHES) -> None:
+    """List the recipes, or print one.
+
+    :param name: The recipe to print.
+    """
+    from simgan.config import recipe_names, recipe_text
+
+    if name is not None:
+        text = recipe_text(name)
+        show({"recipe": name, "text": text}, text, as_json=switches.json)
+        return
+    about = {recipe: recipe_text(recipe).splitlines()[0].lstrip("# ") for recipe in recipe_names()}
+    show(about, align(about.items()), as_json=switches.json)
+
+
+@app.command
+def new(
+    recipe: str,
+    file: Path,
+    /,
+    *,
+    synthetic: Path | None = None,
+    real: Path | None = None,
+    switches: Switches = NO_SWITCHES,
+) -> None:
+    """Write a recipe to a TOML file of your own, ready to be edited.
+
+    :param recipe: The recipe to start from; see `simgan recipes`.
+    :param file: The file to write; an existing one is never overwritten.
+    :param synthetic: Folder of the labelled synthetic images.
+    :param real: Folder of the unlabelled real images.
+    """
+    from simgan.config import recipe_text
+    from simgan.images import write_atomically
+
+    text = recipe_text(recipe)
+    if file.suffix != ".toml":
+        raise OutputError(f"{file}: the name of a configuration must end in .toml, such as {file}.toml")
+    if file.exists():
+        raise OutputError(
+            f"{file} exists already and was left alone; choose another name, or delete it first"
+        )
+    text += f"""
+# Your data. Label masks are images too: name the images alone, such as images = "images/*.png".
+# Next: simgan check {shlex.quote(str(file))}
+
+[synthetic]
+root = {toml_string(synthetic)}
+images = "{ALL_IMAGES}"
+
+[real]
+root = {toml_string(real)}
+images = "{ALL_IMAGES}"
+"""
+    write_atomically(file, text.encode())
+    missing = [name for name, folder in (("synthetic", synthetic), ("real", real)) if folder is None]
+    todo = f"fill in root under {' and '.join(f'[{name}]' for name in missing)}, then: " if missing else ""
+    show(
+        {"file": file, "recipe": recipe},
+        f"wrote {file}\nnext: {todo}simgan check {file}",
+        as_json=switches.json,
+    )
+
+
+@app.command
+def check(recipe: str, /, *, set_: Setting = None, switches: Switches = NO_SWITCHES) -> None:
+    """Read a configuration and both trees, and say every fault, or what training would do; nothing is trained.
+
+    :param recipe: A TOML file, see `simgan new`, or the name of a recipe.
+    :param set_: KEY=VALUE that overrides one key; may be repeated.
+    """
+    from simgan.config import resolve_configuration
+    from simgan.data.cache import open_cache
+    from simgan.training.assembly import assemble
+
+    configuration = resolve_configuration(recipe, parse_overrides(set_))
+    with tempfile.TemporaryDirectory() as cache, showing_progress("reading the images") as display:
+        faults = []
+        for tree in (configuration.synthetic, configuration.real):
+            try:  # both sides, so that a fault of one does not hide those of the other
+                if tree.root:
+                    open_cache(
+                        simgan.ImageTree(tree.root, tree.images), Path(cache), progress=display.advance
+                    )
+            except DataError as error:
+                faults.append(str(error))
+        if faults:
+            raise ConfigurationError(faults)
+        assembly = assemble(configuration, cache_dir=Path(cache))
+        found = assembly.describe()
+    text = describe_plan(found, configuration)
+    text += (
+        f"\n\nnothing was trained; next: simgan train {shlex.quote(recipe)} --run runs/{Path(recipe).stem}"
+    )
+    show({**found, "configuration": plain(configuration)}, text, as_json=switches.json)
+
+
+@app.command
+def train(
+    recipe: str,
+    /,
+    *,
+    run: Path,
+    synthetic: Path | None = None,
+    real: Path | None = None,
+    set_: Setting = None,
+    switches: Switches = NO_SWITCHES,
+) -> None:
+    """Train a refiner; the same command again continues an interrupted run, exactly.
+
+    :param recipe: A TOML file, see `simgan new`, or the name of a recipe.
+    :param run: Folder of the run: new, or the one to continue.
+    :param synthetic: Folder of the synthetic images, instead of the configured one.
+    :param real: Folder of the real images, instead of the configured one.
+    :param set_: KEY=VALUE that overrides one key, such as training.steps=500; may be repeated.
+    """
+    overrides = parse_overrides(set_)
+    for side, folder in (("synthetic", synthetic), ("real", real)):
+        if folder is not None:
+            overrides[f"{side}.root"] = str(folder)
+    with showing_progress("training") as display:
+
+        def report(at: Progress) -> None:
+            accuracy = at.metrics.get("discriminator_accuracy")
+            said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
+            display.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
+
+        trained = simgan.train(recipe, run_dir=run, overrides=overrides, progress=report, warn=display.warn)
+    lines = [
+        ("run", trained.path),
+        ("refiner", f"{trained.refiner} (of step {trained.kept_step:,})"),
+        ("next", f"simgan refine {trained.path} SYNTHETIC --out REFINED"),
+    ]
+    show(trained, align(lines) + bullets("warnings", trained.warnings), as_json=switches.json)
+
+
+@app.command
+def refine(
+    refiner: Path,
+    tree: Path,
+    /,
+    *,
+    out: Path,
+    images: str = ALL_IMAGES,
+    switches: Switches = NO_SWITCHES,
+) -> None:
+    """Refine every image of a tree into a new tree, all other files carried; again continues.
+
+    :param refiner: A run, or the file of a refiner.
+    :param tree: Folder of the synthetic images.
+    :param out: Folder for the refined tree.
+    :param images: Which files are the images, as a pattern relative to the tree.
+    """
+    with showing_progress("refining") as display:
+        report = simgan.refine(simgan.ImageTree(tree, images), refiner, out, progress=display.advance)
+    show(report, align(_summary(report)), as_json=switches.json)
+
+
+@app.command
+def prepare(
+    tree: Path,
+    /,
+    *,
+    out: Path,
+    crop: CropText = None,
+    size: SizeText = None,
+    images: str = ALL_IMAGES,
+    masks: str | None = None,
+    invalid: int | None = None,
+    carry_unknown: Flag = False,
+    switches: Switches = NO_SWITCHES,
+) -> None:
+    """Crop and resize every image of a tree into a new tree, every label moving with its pixels.
+
+    :param tree: Folder of the images.
+    :param out: Folder for the prepared tree.
+    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH.
+    :param size: HEIGHTxWIDTH that the cropped images are resized to.
+    :param images: Which files are the images, as a pattern relative to the tree.
+    :param masks: Which files are label masks of the images, as a pattern.
+    :param invalid: The pixel value that means "no measurement".
+    :param carry_unknown: Copy label files of unknown formats as they are, instead of refusing them.
+    """
+    with showing_progress("preparing") as display:
+        report = simgan.prepare(
+            simgan.ImageTree(tree, images),
+            out,
+            crop=parse_crop(crop),
+            size=parse_size(size) if size is not None else None,
+            masks=masks,
+            invalid=invalid,
+            carry_unknown=carry_unknown,
+            progress=display.advance,
+        )
+    for sentence in report.dropped:
+        print(f"warning: {sentence}", file=sys.stderr)
+    show(report, align(_summary(report)), as_json=switches.json)
+
+
+@app.command
+def evaluate(
+    *,
+    synthetic: Path,
+    refined: Path,
+    real: Path,
+    real_labelled: Path | None = None,
+    real_dev: Path | None = None,
+    images: str = ALL_IMAGES,
+    real_images: str = ALL_IMAGES,
+    out: Path | None = None,
+    seed: int = 0,
+    task_seeds: int = 3,
+    mirror: Flag = False,
+    switches: Switches = NO_SWITCHES,
+) -> None:
+    """Measure: is refined more real than synthetic, do models trained on it do better, do its labels hold?
+
+    :param synthetic: Tree of the synthetic images, with labels.
+    :param refined: The refined tree.
+    :param real: Unlabelled real images.
+    :param real_labelled: Labelled real images: the test of the downstream task.
+    :param real_dev: Other labelled real images, for the upper bound and the label check (unset: half of the test).
+    :param images: Which files of synthetic and refined are the images, as a pattern.
+    :param real_images: The same for the real trees.
+    :param out: Where to write evaluation.json: that file, or its folder.
+    :param seed: What everything random is drawn from.
+    :param task_seeds: How many task models are trained of each kind.
+    :param mirror: Mirrored images are as good: the task models' augmentation may flip them.
+    """
+
+    def real_tree(folder: Path | None) -> ImageTree | None:
+        return None if folder is None else simgan.ImageTree(folder, real_images)
+
+    with showing_progress("evaluating") as display:
+        evaluation = simgan.evaluate(
+            synthetic=simgan.ImageTree(synthetic, images),
+            refined=simgan.ImageTree(refined, images),
+            real=simgan.ImageTree(real, real_images),
+            real_labelled=real_tree(real_labelled),
+            real_dev=real_tree(real_dev),
+            seed=seed,
+            task_seeds=task_seeds,
+            mirror=mirror,
+            out=out,
+            command=shlex.join(["simgan", *sys.argv[1:]]),
+            progress=display.say,
+        )
+    show(evaluation.record, describe_evaluation(evaluation.record), as_json=switches.json)
+
+
+@app.command
+def report(
+    run: Path, /, *, evaluation: Path | None = None, out: Path | None = None, switches: Switches = NO_SWITCHES
+) -> None:
+    """Write one self-contained HTML page about a run.
+
+    :param run: Folder of the run.
+    :param evaluation: Its evaluation.json; by default the one in the run, if any.
+    :param out: The page to write; by default report.html in the run.
+    """
+    page = simgan.report(run, evaluation, out if out is not None else run / "report.html")
+    show({"report": page}, f"wrote {page}", as_json=switches.json)
+
+
+@app.command
+def info(path: Path, /, *, switches: Switches = NO_SWITCHES) -> None:
+    """Say what a run, or a refiner's file, is: its data, networks, origin, and where it stands.
+
+    :param path: A run, or a refiner.safetensors.
+    """
+    from simgan.reporting import describe_path
+
+    record, text = describe_path(path)
+    show(record, text, as_json=switches.json)
+
+
+@simulate.command
+def digits(out: Path, /, *, count: int = 1000, seed: int = 0, switches: Switches = NO_SWITCHES) -> None:
+    """Draw digits from fonts as 8×8 images, one folder for each class.
+
+    :param out: Folder to write to; it must not exist, or be empty.
+    :param count: How many.
+    :param seed: The same seed draws the same digits.
+    """
+    from simgan.simulators.digits import simulate_digits
+
+    if out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out} is not empty; choose a new folder for the digits")
+    simulate_digits(out, count=count, seed=seed)
+    show(
+        {"out": out, "count": count, "seed": seed}, f"wrote {count:,} digits to {out}", as_json=switches.json
+    )
+
+
+@app.command
+def demo(*, run: Path = Path("runs/demo"), seed: int = 0, switches: Switches = NO_SWITCHES) -> None:
+    """Run an embedded task end to end, on the CPU, without any download: simulate, train, refine, evaluate, report.
+
+    :param run: Folder for all that it makes.
+    :param seed: What everything random is drawn from.
+    """
+    from simgan.studies.demo import run_demo
+
+    with showing_progress("demo") as display:
+        record = run_demo(run, seed=seed, progress=display.say)
+    show(record, align(_summary(record)), as_json=switches.json)
+
+
+def _summary(record: Any) -> list[tuple[str, object]]:
+    """A result's simple fields, one line each, lists by their length."""
+    lines: list[tuple[str, object]] = []
+    for name, value in plain(record).items():
+        if isinstance(value, dict):
+            value = value.get("root")
+        lines.append((name.removeprefix("n_"), len(value) or None if isinstance(value, list) else value))
+    return lines
