@@ -44,9 +44,11 @@ class LevelMatching(nn.Module):
         return LevelMatching(source_means=source_means, targets=pixels[:, :, points].contiguous())
 
     def forward(self, images: Tensor) -> Tensor:
-        rank = torch.searchsorted(self.source_means, _mean_levels(images))
-        count = len(self.targets)
-        chosen = (rank * count // (len(self.source_means) + 1)).clamp(max=count - 1)
+        means, count, total = _mean_levels(images), len(self.targets), len(self.source_means)
+        # Mid-ranks: the i-th of `total` sampled images stands at (i + 1/2)/total, so that every target serves alike.
+        rank_twice = torch.searchsorted(self.source_means, means)
+        rank_twice += torch.searchsorted(self.source_means, means, right=True)
+        chosen = (rank_twice * count // (2 * total)).clamp(max=count - 1)
         target = self.targets[chosen]
         pixels = images.flatten(2).contiguous()
         ordered = pixels.sort(dim=2).values

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from simgan.errors import ConfigurationError
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -51,7 +53,19 @@ def choose_route(*, device: str = "auto", precision: Precision = "auto", bit_dep
     bits of mantissa: about one grey level of 8-bit images but 260 of 16-bit ones, which therefore stay float32.
     """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    place = torch.device(name)
+    place = _existing_device(name)
     if precision == "auto":
         precision = "bfloat16" if bit_depth == 8 and has_bfloat16_units(place) else "float32"
     return Route(place, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+
+def _existing_device(name: str) -> torch.device:
+    """The device, or `ConfigurationError`: better now than at the first batch."""
+    kind, _, index = name.partition(":")
+    if kind == "cpu" and not index:
+        return torch.device("cpu")
+    known = kind == "cuda" and (not index or index.isdecimal())
+    if known and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
+        return torch.device(name)
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    raise ConfigurationError(f"`run.device` is {name!r}, which is not here; there are: {', '.join(there)}, or auto")
