@@ -7,6 +7,7 @@ statistics of the synthetic images it was trained on, provenance. Equal refiners
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -35,9 +36,6 @@ FORMAT_VERSION = 1
 TILE = 512  # bounds memory at about half a gigabyte for 64 feature maps
 
 OutOfRange = Literal["refuse", "clip"]
-
-_PIXELS_PER_PASS = 2**16
-_IMAGES_PER_PASS = 32
 
 
 @dataclass
@@ -91,10 +89,9 @@ class TrainedRefiner:
                 f"(they reach from {synthetic.min()} to {synthetic.max()}); rescale the images like the "
                 f"training images, or have such values clipped with out_of_range='clip'"
             )
-        count = images_per_pass(*batch.shape[1:3])
-        for start in range(0, len(batch), count):
-            part = synthetic[start : start + count]
-            refined[start : start + count, ..., :colours] = self._refine_pass(part, count, tile)
+        network = _repeatable(self.refiner)
+        for i, image in enumerate(synthetic):
+            refined[i, ..., :colours] = self._refine_image(network, image, tile)
         return refined.reshape(images.shape)
 
     def _as_batch(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -117,32 +114,35 @@ class TrainedRefiner:
         return batch
 
     @torch.inference_mode()
-    def _refine_pass(self, synthetic: NDArray[Any], count: int, tile: int) -> NDArray[Any]:
-        """Native (n, H, W, C), n <= count → the same, refined; computed as a batch of exactly `count` images,
-        since libraries choose their algorithm, and with it the last bit, by the size of the batch."""
+    def _refine_image(self, network: Refiner, synthetic: NDArray[Any], tile: int) -> NDArray[Any]:
+        """Native (H, W, C) → the same, refined.
+
+        One image at a time: libraries choose the order of their sums by the size of the batch, so that an
+        image's last bit, and now and then a grey level, would depend on the images beside it. On a processor
+        larger batches are no faster: a convolution of one image keeps it busy.
+        """
         assert self.route is not None
-        x = np.zeros((count, synthetic.shape[3], *synthetic.shape[1:3]), np.float32)
-        x[: len(synthetic)] = self.value_range.encode(synthetic).transpose(0, 3, 1, 2)
-        images = self.first_stage(torch.from_numpy(x))
+        x = torch.from_numpy(self.value_range.encode(synthetic).transpose(2, 0, 1)[None].copy())
         with self.route.autocast():
             refined = apply_tiled(
-                self.refiner, self.route.put(images), receptive_field=self.refiner.receptive_field, tile=tile
+                network,
+                self.route.put(self.first_stage(x)),
+                receptive_field=self.refiner.receptive_field,
+                tile=tile,
             )
-        values = refined[: len(synthetic)].float().cpu().numpy().transpose(0, 2, 3, 1)
+        values = refined[0].float().cpu().numpy().transpose(1, 2, 0)
         if not np.isfinite(values).all():
             raise WeightsError(
                 "the refiner computes values that are not numbers for these images: its weights are damaged "
                 "or its training diverged; take an earlier refiner, or train again"
             )
-        native = self.value_range.decode(values, synthetic.dtype)
-        return self._keep_invalid(synthetic, native)
+        return self._keep_invalid(synthetic, self.value_range.decode(values, synthetic.dtype))
 
     def first_stage(self, images: Tensor) -> Tensor:
         """What the refiner gets for encoded images (N, C, H, W): level-matched, where that was trained."""
         if self.level_matching is None:
             return images
-        matched = torch.cat([self.level_matching(image[None]) for image in images])
-        return Quantization(self.value_range.levels).quantize(matched)
+        return Quantization(self.value_range.levels).quantize(self.level_matching(images))
 
     def _keep_invalid(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:
         """Pixels without a measurement stay so, and no other pixel becomes one."""
@@ -157,9 +157,12 @@ class TrainedRefiner:
         return refined
 
 
-def images_per_pass(height: int, width: int) -> int:
-    """How many images of that size are computed at once; a function of the size alone, see `_refine_pass`."""
-    return max(1, min(_IMAGES_PER_PASS, _PIXELS_PER_PASS // (height * width)))
+def _repeatable(refiner: Refiner) -> Refiner:
+    """A copy that sums its last layer, 1×1, in float64: in float32 its last bit depends on the number of
+    threads."""
+    network = copy.deepcopy(refiner)
+    network.tail.double().register_forward_pre_hook(lambda _, features: (features[0].double(),))
+    return network
 
 
 def save_refiner(path: str | Path, trained: TrainedRefiner) -> None:
