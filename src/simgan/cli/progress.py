@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-_SHARE = 0.05  # without a terminal, a line each time that this much more is done
+_SHARE = 0.1  # without a terminal, a line each time that this much more is done
 
 
 class ProgressDisplay:
@@ -22,6 +22,8 @@ class ProgressDisplay:
     def advance(self, done: int, total: int, note: str = "", seconds_left: float | None = None) -> None:
         """`done` of `total` units are finished."""
         share = done / max(total, 1)
+        if self._said_at is not None and share < self._said_at:
+            self._said_at = None  # the next piece of the same work
         if self._said_at is None or share >= self._said_at + _SHARE or (done >= total and self._said_at < 1):
             self._said_at = share
             left = "" if seconds_left is None else f"  {format_seconds(seconds_left)} left"

@@ -25,7 +25,7 @@ from simgan.cli.arguments import (
     toml_string,
 )
 from simgan.cli.printing import align, bullets, describe_evaluation, describe_plan, plain, show
-from simgan.cli.progress import showing_progress
+from simgan.cli.progress import ProgressDisplay, showing_progress
 from simgan.errors import ConfigurationError, DataError, OutputError
 
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ def check(recipe: str, /, *, set_: Setting = None, switches: Switches = NO_SWITC
         assembly = assemble(configuration, cache_dir=Path(cache))
         found = assembly.describe()
     text = describe_plan(found, configuration)
-    text += (
-        f"\n\nnothing was trained; next: simgan train {shlex.quote(recipe)} --run runs/{Path(recipe).stem}"
-    )
+    again = "".join(f" --set {shlex.quote(setting)}" for setting in set_ or ())
+    command = f"simgan train {shlex.quote(recipe)} --run runs/{Path(recipe).stem}{again}"
+    text += f"\n\nnothing was trained; next: {command}"
     show({**found, "configuration": plain(configuration)}, text, as_json=switches.json)
 
 
@@ -182,13 +182,13 @@ def train(
         if folder is not None:
             overrides[f"{side}.root"] = str(folder)
     with showing_progress("training") as display:
-
-        def report(at: Progress) -> None:
-            accuracy = at.metrics.get("discriminator_accuracy")
-            said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
-            display.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
-
-        trained = simgan.train(recipe, run_dir=run, overrides=overrides, progress=report, warn=display.warn)
+        trained = simgan.train(
+            recipe,
+            run_dir=run,
+            overrides=overrides,
+            progress=lambda at: _show_turn(display, at),
+            warn=display.warn,
+        )
     lines = [
         ("run", trained.path),
         ("refiner", f"{trained.refiner} (of step {trained.kept_step:,})"),
@@ -365,8 +365,15 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 0, switches: Switches = N
     from simgan.studies.demo import run_demo
 
     with showing_progress("demo") as display:
-        record = run_demo(run, seed=seed, progress=display.say)
-    show(record, align(_summary(record)), as_json=switches.json)
+        evaluation = run_demo(run, seed=seed, say=display.say, progress=lambda at: _show_turn(display, at))
+    text = f"{describe_evaluation(evaluation.record)}\n\nreport: {run / 'report.html'}"
+    show(evaluation.record, text, as_json=switches.json)
+
+
+def _show_turn(display: ProgressDisplay, at: Progress) -> None:
+    accuracy = at.metrics.get("discriminator_accuracy")
+    said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
+    display.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
 
 
 def _summary(record: Any) -> list[tuple[str, object]]:
