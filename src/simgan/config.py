@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -160,7 +161,7 @@ class Configuration:
     run: RunSettings = field(default_factory=RunSettings)
 
     def to_toml(self) -> str:
-        """The configuration as TOML that `load_configuration` reads back as the same."""
+        """The configuration as TOML that `resolve_configuration` reads back as the same."""
         return _dump(self)
 
 
@@ -197,6 +198,8 @@ def resolve_configuration(
         *parents, last = key.split(".")
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigurationError(f"{where}: `{parent}` must be a table [{parent}], not {inner!r}")
         inner[last] = value
     return parse_configuration(table, where=where)
 
@@ -335,7 +338,9 @@ def _rule_faults(c: Configuration) -> list[str]:
     rules += [
         (t.batch_size >= 2 and t.batch_size % 2 == 0, f"`training.batch_size` must be even, not {t.batch_size}: "
          "half of D's refined images are current, half come from the history"),
-        (r.kernel % 2 == 1 and r.first_kernel % 2 == 1, "`refiner.kernel` and `refiner.first_kernel` must be odd"),
+        (all(k > 0 and k % 2 == 1 for k in (r.kernel, r.first_kernel)),
+         "`refiner.kernel` and `refiner.first_kernel` must be odd and above 0"),
+        (c.seed < 2**63, f"`seed` must be below 2^63, not {c.seed}"),
         (0 <= r.average_decay < 1, f"`refiner.average_decay` must be in [0, 1), not {r.average_decay}"),
         (0 < d.held_out_share < 0.5, f"`data.held_out_share` must be in (0, 0.5), not {d.held_out_share}"),
         (d.crop is None or (len(d.crop) == 2 and min(d.crop) > 0),
@@ -343,12 +348,23 @@ def _rule_faults(c: Configuration) -> list[str]:
         ((d.value_low is None) == (d.value_high is None), "`data.value_low` and `data.value_high` go together"),
         (d.value_low is None or d.value_high is None or d.value_low < d.value_high,
          f"`data.value_low` must be below `data.value_high`, not {d.value_low} and {d.value_high}"),
-        (all(len(layer) == 3 for layer in c.discriminator.layers),
-         "`discriminator.layers` must be a list of [maps, kernel, stride]"),
-        (all(len(m) == 2 for m in t.learning_rate_milestones),
-         "`training.learning_rate_milestones` must be a list of [step, factor]"),
+        (all(map(_is_layer, c.discriminator.layers)),
+         "`discriminator.layers` must be a list of [maps, kernel, stride], kernels odd (but for pooling: maps 0)"),
+        (all(len(m) == 2 and 0 < m[1] < math.inf for m in t.learning_rate_milestones),
+         "`training.learning_rate_milestones` must be a list of [step, factor], factors above 0"),
     ]  # fmt: skip
+    rules += [
+        (value != math.inf, f"`{key}` must be finite") for key, value in (positive | not_negative).items()
+    ]
     return [fault for holds, fault in rules if not holds]
+
+
+def _is_layer(layer: tuple[int, ...]) -> bool:
+    """Whether `layer` is [maps, kernel, stride] for which "same" padding gives maps of ⌈size / stride⌉."""
+    if len(layer) != 3:
+        return False
+    maps, kernel, stride = layer
+    return maps >= 0 and kernel >= 1 and stride >= 1 and (maps == 0 or kernel % 2 == 1)
 
 
 def _dump(configuration: Configuration) -> str:

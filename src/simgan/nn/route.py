@@ -68,4 +68,6 @@ def _existing_device(name: str) -> torch.device:
     if known and torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count():
         return torch.device(name)
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    raise ConfigurationError(f"`run.device` is {name!r}, which is not here; there are: {', '.join(there)}, or auto")
+    raise ConfigurationError(
+        f"`run.device` is {name!r}, which is not here; there are: {', '.join(there)}, or auto"
+    )
