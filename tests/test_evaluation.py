@@ -10,7 +10,15 @@ import torch
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, LabelError, OutputError
 from simgan.evaluation import ARMS, Evaluation, evaluate, pool
-from simgan.evaluation.downstream import Budget, build_arm, derive_seeds, halves, match_levels, unit_of
+from simgan.evaluation.downstream import (
+    Budget,
+    build_arm,
+    choose_matching,
+    derive_seeds,
+    halves,
+    match_levels,
+    unit_of,
+)
 from simgan.evaluation.inputs import Inputs, open_inputs
 from simgan.images import ValueRange, write_image
 
@@ -151,6 +159,35 @@ def test_matched_images_stay_on_the_grid_of_values(trees: dict[str, ImageTree], 
         places = (matched + 1) / 2 * 16
         np.testing.assert_allclose(places, places.round(), atol=1e-5)
     assert inputs.synthetic.encode(inputs.value_range).mean() < matched.mean()
+
+
+def test_the_matching_with_the_smaller_error_on_real_dev_is_chosen(
+    trees: dict[str, ImageTree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = _inputs(trees, tmp_path)
+    moments = match_levels(inputs, "moments", seed=0)
+
+    class Model:
+        def __init__(self, error: float) -> None:
+            self.error = error
+
+        def errors(self, images: np.ndarray, values: np.ndarray) -> np.ndarray:
+            assert len(images) == len(values) == 30
+            return np.full(30, self.error)
+
+    for error_of_moments, chosen in ((0.1, "moments"), (0.3, "histogram")):
+        monkeypatch.setattr(
+            "simgan.evaluation.downstream.train_arm",
+            lambda arm, labels, budget, seed, error=error_of_moments: Model(
+                error if np.array_equal(arm.images, moments) else 0.2
+            ),
+        )
+        choice = choose_matching(inputs, Budget(1), seed=0)
+        assert choice["chosen"] == chosen
+        assert choice["error_on_real_dev"] == {
+            "histogram": pytest.approx(0.2),
+            "moments": pytest.approx(error_of_moments),
+        }
 
 
 def test_realism_is_measured_on_unseen_real_images_and_levels_matched_to_the_others(

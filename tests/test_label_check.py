@@ -11,7 +11,7 @@ from simgan.data.labels import Labels
 from simgan.data.trees import ImageTree
 from simgan.errors import DataError
 from simgan.evaluation.agreement import warn_of_labels, warn_of_levels
-from simgan.evaluation.downstream import Budget
+from simgan.evaluation.downstream import Arm, Budget
 from simgan.evaluation.groups import number_groups, split_by_group
 from simgan.evaluation.inputs import Inputs, open_inputs
 from simgan.evaluation.label_check import _compare_accuracy, _compare_skill, check_labels
@@ -67,6 +67,29 @@ def test_refinement_that_turns_a_third_of_the_labels_does_not_hold(tmp_path: Pat
     assert result["holds"] is False
     assert result["high"] < 0  # type: ignore[operator]
     assert result["judge_on_refined"] == pytest.approx(0.66, abs=0.15)
+
+
+def test_no_judge_has_seen_the_original_of_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = _inputs(tmp_path)
+    inputs = replace(inputs, refined=replace(inputs.synthetic, name="refined"))
+    read: list[bytes] = []
+
+    class Judge:
+        def __init__(self, arm: Arm) -> None:
+            self.seen = {image.tobytes() for image in arm.images}
+
+        def errors(self, images: np.ndarray, values: np.ndarray) -> np.ndarray:
+            assert not self.seen & {image.tobytes() for image in images}
+            read.extend(image.tobytes() for image in images)
+            return np.zeros(len(images))
+
+    monkeypatch.setattr(
+        "simgan.evaluation.label_check.train_arm", lambda arm, labels, budget, seed: Judge(arm)
+    )
+    assert _check(inputs)["holds"]
+    assert len(read) == 2 * 60 + 60  # both read the test images, one or the other each refined image
 
 
 def test_one_point_worse_still_holds_and_more_does_not() -> None:

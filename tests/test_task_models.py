@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from simgan.tasks import StandardAugmentation, TaskNetwork, train_task
+from simgan.tasks.network import build_network
 from simgan.tasks.training import _batches
 
 STILL = StandardAugmentation(shift=0, scale=0, gain=0, bias=0, blur=0, noise=0)
@@ -76,6 +77,22 @@ def test_the_result_depends_on_the_seed_alone() -> None:
     assert (trained(0) == first).all()
     assert (torch.get_rng_state() == before).all()
     assert (trained(1) != first).any()
+
+
+def test_batches_and_augmentation_follow_the_seed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "simgan.tasks.training.build_network", lambda *shape, seed: build_network(*shape, seed=0)
+    )
+    images, _ = _squares(40, 0)
+    values = np.random.default_rng(0).normal(size=(40, 1))
+
+    def first_weight(seed: int) -> float:
+        model = train_task(images, values, seed=seed, updates=1, batch_size=4)
+        return float(next(model.network.parameters()).detach().flatten()[0])
+
+    torch.manual_seed(0)  # of no consequence
+    monkeypatch.setattr("torch.manual_seed", lambda seed: None)  # same dropout
+    assert first_weight(0) != first_weight(1)
 
 
 def test_classes_that_no_training_image_shows_still_have_an_output() -> None:

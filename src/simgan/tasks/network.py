@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 SMALLEST_SIDE = 8
 """The smallest image side, in pixels, that the task network takes."""
 
-_FULL_RESOLUTION_SIDE = 64  # longer sides are halved by the first layer, so that the cost stays bounded
+_FULL_RESOLUTION_SIDE = 32  # the first layer halves longer sides, so that the cost stays bounded
 _LAST_SIDE = 4  # the map handed to the head: coarse, but it still knows where things are
+_FEWEST_FEATURES, _MOST_FEATURES = 16, 64
 
 
 class TaskNetwork(nn.Module):
     """Images (N, C, H, W) in [-1, 1] → (N, outputs) class logits or standardized values.
 
     conv-BN-ReLU, then one halving stage (two conv-BN-ReLU, the first of stride 2) per factor of two down to
-    about 4×4, average pooling to at most 4×4, dropout, linear. The flattened map keeps positions: a
-    globally pooled head could not read the place of an iris.
+    about 4×4, average pooling to at most 4×4, dropout, linear. Features double from stage to stage and end at
+    64. The flattened map keeps positions: a globally pooled head could not read the place of an iris.
     """
 
-    def __init__(self, channels: int, height: int, width: int, outputs: int, *, features: int = 32) -> None:
+    def __init__(self, channels: int, height: int, width: int, outputs: int) -> None:
         super().__init__()
         if min(height, width) < SMALLEST_SIDE:
             raise ValueError(f"the task network needs images of at least 8×8 pixels, got {height}×{width}")
         stride = 1
         while max(height, width) > stride * _FULL_RESOLUTION_SIDE:
             stride *= 2
-        layers = _convolution(channels, features, kernel=2 * stride + 1, stride=stride)
-        side, now = -(-max(height, width) // stride), features
         rows, columns = -(-height // stride), -(-width // stride)
-        while side > _LAST_SIDE * 3 // 2:
-            wider = min(2 * now, 2 * features)
+        stages = 0
+        while max(rows, columns) > _LAST_SIDE * 3 // 2:
+            stages += 1
+            rows, columns = -(-rows // 2), -(-columns // 2)
+        features = [max(_FEWEST_FEATURES, _MOST_FEATURES >> (stages - i)) for i in range(stages + 1)]
+        layers = _convolution(channels, features[0], kernel=2 * stride + 1, stride=stride)
+        for now, wider in pairwise(features):
             layers += _convolution(now, wider, kernel=3, stride=2)
             layers += _convolution(wider, wider, kernel=3, stride=1)
-            side, rows, columns, now = -(-side // 2), -(-rows // 2), -(-columns // 2), wider
         rows, columns = min(rows, _LAST_SIDE), min(columns, _LAST_SIDE)
         self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d((rows, columns)), nn.Flatten())
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(now * rows * columns, outputs))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(_MOST_FEATURES * rows * columns, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.head(self.trunk(images))
