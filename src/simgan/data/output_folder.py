@@ -1,0 +1,86 @@
+"""The folder that a refined tree is written to: where it may lie, and how files come to lie in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from simgan.errors import DataError, OutputError
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # what `write_atomically` and `copy_atomically` write first
+
+
+def check_places(root: Path, out: Path) -> None:
+    """Raise `OutputError` where `out` is a file, or one of the two folders is, or lies in, the other."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; a new or empty folder is wanted")
+    here, there = root.resolve(), out.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise OutputError(
+            f"{out}: the refined tree must lie outside {root}, and not around it, so that originals are never "
+            f"touched; choose another folder"
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it; `OutputError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy bytes and time of change, for files of any size. `DataError` where `source` cannot be read,
+    `OutputError` where `target` cannot be written; under its name stands nothing or the whole."""
+    make_folder(target.parent)
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        old = source.open("rb")
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror or error}; check its rights") from error
+    try:
+        with old:
+            stat = os.fstat(old.fileno())
+            with temporary.open("xb") as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+                new.flush()
+                os.fsync(new.fileno())
+            os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            os.replace(temporary, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        remove_file(temporary)
+
+
+def remove_file(path: Path) -> None:
+    """Remove the file, if it is there; `OutputError` where that cannot be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def files_below(folder: Path) -> set[str]:
+    """All files below `folder`, relative POSIX paths; the temporary ones of a killed process are removed."""
+    found: set[str] = set()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            if _TEMPORARY.fullmatch(name):
+                remove_file(path)
+            else:
+                found.add(path.relative_to(folder).as_posix())
+    return found
+
+
+def output_error(target: Path, error: OSError) -> OutputError:
+    """What to say when the system refuses to write `target`."""
+    return OutputError(
+        f"{target}: cannot be written: {error.strerror or error}; nothing was left half-written; check the free "
+        f"space and the rights of {target.parent}, then run the same command again: it continues"
+    )

@@ -1,0 +1,6 @@
+"""refine(): the same tree out as in, images refined, every other file carried byte for byte, a manifest."""
+
+from simgan.refinement.manifest import MANIFEST, RefinementReport
+from simgan.refinement.tree import refine
+
+__all__ = ["MANIFEST", "RefinementReport", "refine"]

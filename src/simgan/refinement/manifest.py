@@ -1,0 +1,257 @@
+"""The manifest of a refined tree, and the report on it. It holds no times: equal refinements, equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from simgan.data.trees import ImageTree, Reject, TreeScan
+from simgan.errors import DataError, OutputError
+from simgan.images import LOSSY_SUFFIXES, ValueRange
+from simgan.refinement.journal import Row, refuse_other_command
+from simgan.weights import TrainedRefiner
+
+MANIFEST = "simgan-manifest.json"
+FORMAT_VERSION = 1
+
+# The level statistics of two trees are called different above these; both see well-exposed images of one camera
+# as alike, and images that are twice as bright as different.
+_MEAN_SHARE_OF_RANGE = 0.1
+_STD_RATIO = 1.5
+
+
+@dataclass(frozen=True)
+class RefinementReport:
+    """What `refine` did; everything but the last two fields stands in the manifest too."""
+
+    tree: ImageTree  # the refined tree
+    manifest: Path
+    n_images: int  # images in the synthetic tree
+    n_refined: int
+    n_unchanged: int  # of the refined ones: every pixel came out as it was
+    n_clipped: int  # values that lay outside the trained range and were clipped to it
+    n_lossy: int  # files written with loss (JPEG)
+    n_carried: int  # other files, copied byte for byte
+    rejects: tuple[Reject, ...]  # images left out, and why
+    warnings: tuple[str, ...]
+    n_continued: int = 0  # images that an interrupted call had refined before
+    already_done: bool = False  # nothing was written: the finished tree was verified
+
+
+def build_manifest(
+    rows: list[Row], trained: TrainedRefiner, command: Mapping[str, Any], n_carried: int, notes: Iterable[str]
+) -> dict[str, Any]:
+    """The manifest for the rows of all images, sorted by path. `notes` are warnings from elsewhere."""
+    done = [row for row in rows if row.reason is None]
+    levels = _levels(done)
+    return {
+        "format": "simgan refinement",
+        "format_version": FORMAT_VERSION,
+        # Where the tree lies is of no interest later.
+        "command": {key: value for key, value in command.items() if key != "root"},
+        "refiner": {"sha256": trained.sha256, "provenance": trained.provenance},
+        "counts": {
+            "images": len(rows),
+            "refined": len(done),
+            "unchanged": sum(row.unchanged for row in done),
+            "clipped": sum(row.outside for row in done),
+            "lossy": sum(is_lossy(row) for row in done),
+            "rejected": len(rows) - len(done),
+            "carried": n_carried,
+        },
+        "levels": {"synthetic": levels, "training": _training_levels(trained.training_scan)},
+        "warnings": [*notes, *_warnings(rows, levels, trained)],
+        "rejects": [{"path": row.path, "reason": row.reason} for row in rows if row.reason is not None],
+        "images": {row.path: _image_entry(row) for row in done},
+    }
+
+
+def _image_entry(row: Row) -> dict[str, Any]:
+    entry: dict[str, Any] = {"source": row.source, "refined": row.refined}
+    if row.outside:
+        entry["clipped"] = row.outside
+    if is_lossy(row):
+        entry["lossy"] = True
+    if row.unchanged:
+        entry["unchanged"] = True
+    return entry
+
+
+def is_lossy(row: Row) -> bool:
+    """Whether the file was written with loss: a JPEG that was not just carried."""
+    return PurePosixPath(row.path).suffix.lower() in LOSSY_SUFFIXES and not row.unchanged
+
+
+def _levels(done: list[Row]) -> dict[str, float] | None:
+    """Lowest, highest, mean and standard deviation over all values of all images."""
+    if not done:
+        return None
+    values, total = sum(row.values for row in done), sum(row.total for row in done)
+    # In integers, where nothing cancels: Var = (n Σv² − (Σv)²)/n².
+    spread = values * sum(row.squares for row in done) - total**2
+    return {
+        "low": min(row.low for row in done),
+        "high": max(row.high for row in done),
+        "mean": total / values,
+        "std": math.sqrt(spread) / values,
+    }
+
+
+def _training_levels(scan: TreeScan) -> dict[str, float]:
+    return {"low": scan.low, "high": scan.high, "mean": scan.level_mean, "std": scan.level_std}
+
+
+def _warnings(rows: list[Row], levels: dict[str, float] | None, trained: TrainedRefiner) -> list[str]:
+    """In words, what a user should know before using the tree."""
+    done = [row for row in rows if row.reason is None]
+    warnings = []
+    rejected = [row for row in rows if row.reason is not None]
+    if rejected:
+        warnings.append(
+            f"{len(rejected)} of {len(rows)} images were left out, first {rejected[0].path}: {rejected[0].reason}"
+        )
+    if levels is None:
+        return warnings
+    scan, value_range = trained.training_scan, trained.value_range
+    heights, widths = zip(*scan.sizes, strict=True)
+    odd = [
+        row
+        for row in done
+        if not (min(heights) <= row.height <= max(heights) and min(widths) <= row.width <= max(widths))
+    ]
+    if odd:
+        trained_sizes = f"{min(heights)}×{min(widths)}"
+        if len(scan.sizes) > 1:
+            trained_sizes += f" to {max(heights)}×{max(widths)}"
+        warnings.append(
+            f"{len(odd)} of {len(done)} images have another size than the refiner was trained on ({odd[0].path} is "
+            f"{odd[0].height}×{odd[0].width}, training images were {trained_sizes}): if objects appear at another "
+            f"scale, refine images prepared like the training images"
+        )
+    if _differ(levels, scan, value_range):
+        warnings.append(
+            f"the levels differ from those the refiner was trained on (mean {levels['mean']:.4g}, standard deviation "
+            f"{levels['std']:.4g}; in training {scan.level_mean:.4g} and {scan.level_std:.4g}): it was not trained "
+            f"for such images; refine images from the same simulator settings, or train on these"
+        )
+    off_grid = sum(row.off_grid > 0 for row in done)
+    if off_grid:
+        warnings.append(
+            f"{off_grid} of {len(done)} images hold values between the levels of the training images (multiples of "
+            f"{value_range.step}): such values were rounded to the nearest level"
+        )
+    clipped = sum(row.outside > 0 for row in done)
+    if clipped:
+        warnings.append(
+            f"{clipped} of {len(done)} images hold values outside the range {value_range.low} to "
+            f"{value_range.high}: they were clipped to it"
+        )
+    unchanged = sum(row.unchanged for row in done)
+    if unchanged > len(done) / 2:
+        warnings.append(
+            f"{unchanged} of {len(done)} images came out unchanged: the refiner hardly changes anything; train it "
+            f"longer, or with a smaller self_regularization_weight"
+        )
+    return warnings
+
+
+def _differ(levels: Mapping[str, float], scan: TreeScan, value_range: ValueRange) -> bool:
+    span = value_range.high - value_range.low
+    ratio = (levels["std"] + 1) / (
+        scan.level_std + 1
+    )  # + 1 level: flat images differ by less than they seem to
+    far = abs(levels["mean"] - scan.level_mean) > _MEAN_SHARE_OF_RANGE * span
+    return far or not 1 / _STD_RATIO < ratio < _STD_RATIO
+
+
+def encode_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as it lies on disk."""
+    return json.dumps(manifest, indent=1).encode() + b"\n"
+
+
+def read_manifest(out: Path) -> dict[str, Any] | None:
+    """The manifest of a finished tree; None where there is none."""
+    path = out / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        version = manifest["format_version"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputError(
+            f"{path}: is damaged ({error}); remove the folder {out} and refine again"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise OutputError(
+            f"{path}: has format {version}, this version of simgan reads {FORMAT_VERSION}; choose another folder"
+        )
+    return dict(manifest)
+
+
+def report_of(manifest: Mapping[str, Any], tree: ImageTree, out: Path, **rest: Any) -> RefinementReport:
+    """The report on the tree in `out` refined from `tree`."""
+    counts = manifest["counts"]
+    return RefinementReport(
+        tree=ImageTree(out, images=tree.images, labels=tree.labels),
+        manifest=out / MANIFEST,
+        n_images=counts["images"],
+        n_refined=counts["refined"],
+        n_unchanged=counts["unchanged"],
+        n_clipped=counts["clipped"],
+        n_lossy=counts["lossy"],
+        n_carried=counts["carried"],
+        rejects=tuple(Reject(**reject) for reject in manifest["rejects"]),
+        warnings=tuple(manifest["warnings"]),
+        **rest,
+    )
+
+
+def verify(
+    manifest: Mapping[str, Any], command: Mapping[str, Any], tree: ImageTree, others: Iterable[str], out: Path
+) -> None:
+    """`OutputError` unless `out` holds just what refining `tree` with `command` gives, by sha256 of every image.
+
+    Versions of simgan and torch are not compared: a finished tree stays what it is.
+    """
+    begun = manifest["command"]
+    versions = {"simgan": begun["simgan"], "torch": begun["torch"]}
+    wanted = {key: value for key, value in command.items() if key != "root"} | versions
+    refuse_other_command(out, begun, wanted)
+    images = manifest["images"]
+    rejected = {reject["path"] for reject in manifest["rejects"]}
+    different = sorted(set(tree.paths()) ^ (images.keys() | rejected))
+    for path, entry in images.items():
+        if not different and _sha256(Path(tree.root) / path) != entry["source"]:
+            different = [path]
+    if different:
+        raise OutputError(
+            f"{out}: was refined from other images than {tree.root} holds now ({different[0]} is new, gone or "
+            f"changed); choose another folder, or remove this one to refine anew"
+        )
+    damaged = [path for path, entry in images.items() if _sha256(out / path) != entry["refined"]]
+    damaged += [path for path in others if _size(out / path) != _size(Path(tree.root) / path)]
+    if damaged:
+        raise OutputError(
+            f"{out}: {len(damaged)} files were changed or removed since it was finished, first {damaged[0]}; remove "
+            f"the folder to refine anew"
+        )
+
+
+def _sha256(path: Path) -> str | None:
+    """None where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check its rights") from error
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

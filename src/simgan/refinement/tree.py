@@ -1,0 +1,317 @@
+"""Refining a tree: every image through the refiner, every other file carried, and a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import simgan
+from simgan.data.output_folder import (
+    check_places,
+    copy_atomically,
+    files_below,
+    make_folder,
+    output_error,
+    remove_file,
+)
+from simgan.data.trees import ImageTree, Progress, Reject, refuse_rejects
+from simgan.errors import ConfigurationError, DataError, ImageError, OutputError
+from simgan.images import PixelFormat, ValueRange, decode_image, encode_image, split_alpha, write_atomically
+from simgan.refinement.journal import JOURNAL, Journal, Row
+from simgan.refinement.manifest import (
+    MANIFEST,
+    RefinementReport,
+    build_manifest,
+    encode_manifest,
+    read_manifest,
+    report_of,
+    verify,
+)
+from simgan.weights import TILE, OutOfRange, TrainedRefiner, load_refiner
+
+_AHEAD = 4  # images that are read, and that are written, while one is computed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def refine(
+    synthetic: ImageTree,
+    refiner: TrainedRefiner | str | Path,
+    out_dir: str | Path,
+    *,
+    jpeg_quality: int = 95,
+    out_of_range: OutOfRange = "refuse",
+    max_reject_share: float = 0.05,
+    tile: int = TILE,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> RefinementReport:
+    """Write to `out_dir` the tree with every image refined: same relative paths, sizes, channels, bit depth.
+
+    `refiner` is a trained one, its file, or a run directory. Every file that is not an image of the tree (labels,
+    masks, notes) is carried byte for byte; so is an image of which every pixel stays as it was. JPEG is written
+    4:4:4 at `jpeg_quality`, everything else without loss. Images that cannot be read, or are not of the kind that
+    the refiner was trained on, are left out and listed in the report and the manifest; with `out_of_range`
+    "refuse" so are those with values outside the trained range, with "clip" such values are clipped. More than
+    `max_reject_share` of them end it with a `DataError`.
+
+    The same call again continues an interrupted one, to the same bytes, and verifies a finished one.
+    `progress(done, total)` is called after each image, `warn(sentence)` for each warning of the report. Raises
+    `WeightsError` or `RunError` where there is no trained refiner, `ConfigurationError`, `DataError`, and
+    `OutputError` (`out_dir` inside the tree or the reverse, not empty, refined with something else, in use, disk
+    full or read-only).
+    """
+    _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile)
+    trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
+    root, out = Path(synthetic.root), Path(out_dir)
+    check_places(root, out)
+    paths = synthetic.paths()
+    others = [path for path in synthetic.other_files() if path not in (MANIFEST, JOURNAL)]
+    command = {
+        "root": str(root.resolve()),
+        "images": synthetic.images,
+        "refiner": trained.sha256,
+        "route": str(trained.route),
+        "jpeg_quality": jpeg_quality,
+        "out_of_range": out_of_range,
+        "tile": tile,
+        "simgan": simgan.__version__,
+        "torch": str(torch.__version__),
+    }
+    finished = read_manifest(out)
+    if finished is not None:
+        verify(finished, command, synthetic, others, out)
+        remove_file(out / JOURNAL)
+        report = report_of(finished, synthetic, out, already_done=True)
+        if progress is not None:
+            progress(len(paths), len(paths))
+    else:
+        _refuse_used_folder(out)
+        make_folder(out)
+        with Journal(out, command) as journal:
+            _refuse_foreign_files(out, {*paths, *others, JOURNAL})
+            todo = _still_to_do(synthetic, paths, out, journal)
+            n_continued = len(paths) - len(todo)
+            worker = _Worker(synthetic, trained, out, jpeg_quality, out_of_range, tile)
+            _refine_images(worker, paths, todo, journal, max_reject_share, progress)
+            for path in others:
+                if _stamp(root / path) != _stamp(out / path):
+                    copy_atomically(root / path, out / path)
+            notes = []
+            if (root / MANIFEST).is_file():
+                notes.append(
+                    f"{root} was refined before: its {MANIFEST} was not carried, this tree has its own"
+                )
+            rows = [journal.rows[path] for path in paths]
+            manifest = build_manifest(rows, trained, command, len(others), notes)
+            write_atomically(out / MANIFEST, encode_manifest(manifest))
+            journal.remove()
+        report = report_of(manifest, synthetic, out, n_continued=n_continued)
+    if warn is not None:
+        for warning in report.warnings:
+            warn(warning)
+    return report
+
+
+def _check_arguments(jpeg_quality: int, out_of_range: str, max_reject_share: float, tile: int) -> None:
+    rules = [
+        (1 <= jpeg_quality <= 100, f"`jpeg_quality` must be from 1 to 100, not {jpeg_quality}"),
+        (
+            out_of_range in get_args(OutOfRange),
+            f"`out_of_range` must be 'refuse' or 'clip', not {out_of_range!r}",
+        ),
+        (0 <= max_reject_share <= 1, f"`max_reject_share` must be from 0 to 1, not {max_reject_share}"),
+        (tile >= 1, f"`tile` must be 1 pixel or more, not {tile}"),
+    ]
+    faults = [fault for holds, fault in rules if not holds]
+    if faults:
+        raise ConfigurationError(faults)
+
+
+def _refuse_used_folder(out: Path) -> None:
+    """`OutputError` unless `out` is missing, empty, or holds a refinement that was begun."""
+    try:
+        if out.exists() and any(out.iterdir()) and not (out / JOURNAL).is_file():
+            raise OutputError(f"{out}: the folder is not empty; choose a new or empty one")
+    except OSError as error:
+        raise output_error(out, error) from error
+
+
+def _refuse_foreign_files(out: Path, expected: set[str]) -> None:
+    """`OutputError` where `out` holds files that would stand in the refined tree without belonging to it."""
+    foreign = sorted(files_below(out) - expected)
+    if foreign:
+        raise OutputError(
+            f"{out}: holds {len(foreign)} files that do not belong to this refinement, first {foreign[0]} (was "
+            f"it taken out of the synthetic tree?); remove them, or choose another folder"
+        )
+
+
+def _still_to_do(tree: ImageTree, paths: Iterable[str], out: Path, journal: Journal) -> list[str]:
+    """The images that have no row, whose file changed since, or whose refined file is gone."""
+
+    def is_done(path: str) -> bool:
+        row = journal.rows.get(path)
+        if row is None or row.stamp != _stamp(Path(tree.root) / path):
+            return False
+        return row.reason is not None or (out / path).is_file()
+
+    return [path for path in paths if not is_done(path)]
+
+
+def _refine_images(
+    worker: _Worker,
+    paths: tuple[str, ...],
+    todo: list[str],
+    journal: Journal,
+    max_reject_share: float,
+    progress: Progress | None,
+) -> None:
+    """Read → refine → write, the first and the last in threads; a row in the journal after each file."""
+    done = len(paths) - len(todo)
+    ended = set(paths) - set(todo)
+    rejects = [Reject(p, r.reason) for p in sorted(ended) if (r := journal.rows[p]).reason is not None]
+    if rejects:
+        refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
+    with ThreadPoolExecutor(2) as pool:
+        read = _ahead(pool, worker.read, todo)
+        refined = map(worker.refine, read)
+        for row in _ahead(pool, worker.write, refined):
+            done += 1
+            journal.add(row)
+            if row.reason is not None:
+                rejects.append(Reject(row.path, row.reason))
+                refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
+            if progress is not None:
+                progress(done, len(paths))
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """function(item) for each item, in order, a few of them computed in the pool before they are asked for."""
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > _AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image on its way: `row` as far as it is known, the bytes of its file, its pixels before and after."""
+
+    row: Row
+    data: bytes = b""
+    synthetic: NDArray[Any] | None = None
+    refined: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """The three steps for one image."""
+
+    tree: ImageTree
+    trained: TrainedRefiner
+    out: Path
+    jpeg_quality: int
+    out_of_range: OutOfRange
+    tile: int
+
+    def read(self, path: str) -> _Image:
+        """The pixels, or the reason why the image is left out."""
+        source = Path(self.tree.root) / path
+        stamp = _stamp(source)
+        if stamp is None:
+            raise DataError(f"{source}: is gone; it was there when refining began: run again")
+        row = Row(path, stamp)
+        try:
+            data = source.read_bytes()
+            array = decode_image(data, suffix=source.suffix)
+        except OSError as error:
+            return _Image(replace(row, reason=f"cannot be read: {error.strerror or error}"))
+        except ImageError as error:
+            return _Image(replace(row, reason=str(error)))
+        wanted, found = self.trained.pixel_format, PixelFormat.of(array)
+        if found != wanted:
+            return _Image(replace(row, reason=f"is {found}, but the refiner was trained on {wanted} images"))
+        colour, _ = split_alpha(array)
+        row = _measured(row, colour, self.trained.value_range)
+        if row.outside and self.out_of_range == "refuse":
+            r = self.trained.value_range
+            reason = (
+                f"{row.outside} values lie outside the trained range {r.low} to {r.high} (they reach from {row.low} "
+                f"to {row.high}); rescale them, or have them clipped with out_of_range='clip'"
+            )
+            return _Image(replace(row, reason=reason))
+        return _Image(replace(row, source=hashlib.sha256(data).hexdigest()), data, array)
+
+    def refine(self, image: _Image) -> _Image:
+        """The pixels refined."""
+        if image.synthetic is None:
+            return image
+        refined = self.trained(image.synthetic, out_of_range="clip", tile=self.tile)
+        return replace(image, refined=refined)
+
+    def write(self, image: _Image) -> Row:
+        """The file in place; what there is to say about it."""
+        row, target = image.row, self.out / image.row.path
+        data = image.data
+        if image.refined is not None:
+            row = replace(row, unchanged=np.array_equal(image.refined, image.synthetic))  # type: ignore[arg-type]
+            if not row.unchanged:
+                try:
+                    data = encode_image(image.refined, target.suffix, self.jpeg_quality)
+                except ImageError as error:
+                    row = replace(row, reason=str(error))
+        if row.reason is not None:
+            remove_file(target)  # one from before the synthetic image changed
+            return row
+        make_folder(target.parent)
+        write_atomically(target, data)
+        return replace(row, refined=hashlib.sha256(data).hexdigest())
+
+
+def _measured(row: Row, colour: NDArray[Any], value_range: ValueRange) -> Row:
+    """`row` with the size and the levels of an image."""
+    values = colour.ravel().astype(np.int64)
+    off_grid = 0
+    if value_range.step > 1:
+        between = (values - value_range.low) % value_range.step != 0
+        off_grid = int(np.count_nonzero(between & ~value_range.is_invalid(values)))
+    return replace(
+        row,
+        height=colour.shape[0],
+        width=colour.shape[1],
+        values=colour.size,
+        low=int(colour.min()),
+        high=int(colour.max()),
+        total=int(values.sum()),
+        squares=int(values @ values),
+        outside=value_range.count_outside(colour),
+        off_grid=off_grid,
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """(size in bytes, time of change in ns), by which a changed file is told; None where there is none."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check its rights") from error
+    return stat.st_size, stat.st_mtime_ns
