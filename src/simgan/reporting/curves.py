@@ -1,0 +1,90 @@
+"""Which curves of a run are worth a look, and what each of them says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from simgan.reporting.charts import LineChart, Series, line_chart
+from simgan.reporting.record import Row, RunRecord
+
+
+def training_charts(run: RunRecord) -> list[LineChart]:
+    """Candidates first (they decide what is kept), then losses and D's accuracy; over steps of Algorithm 1."""
+    kept = run.kept
+    marker = None if kept is None else float(kept["step"])
+    coin_toss = _coin_toss(run)
+    charts = [
+        line_chart(
+            "Distance to real",
+            [_series(run.candidates, "sliced_wasserstein", "refined to real", "refined", dots=True)],
+            caption="Sliced Wasserstein distance of refined images to held-out real ones. Lower is nearer; "
+            "the lowest is kept.",
+            marker=marker,
+        ),
+        line_chart(
+            "Told from real",
+            [_series(run.candidates, "realism_auc", "AUC", "refined", dots=True)],
+            caption="AUC of a classifier that tells refined images from held-out real ones. At 0.5 it guesses.",
+            reference=(0.5, "guessing"),
+            marker=marker,
+        ),
+        line_chart(
+            "Change of the images",
+            [
+                # [-1, 1] is two units wide: half the mean change is the share of the value range.
+                _series(
+                    run.candidates, "distance_from_identity", "mean change", "refined", dots=True, factor=50
+                )
+            ],
+            caption="Mean absolute change of a pixel by the refiner, in percent of the value range. "
+            "Near 0, refined is synthetic.",
+            marker=marker,
+            unit="\u202f%",
+        ),
+        line_chart(
+            "Variety of the images",
+            [_series(run.candidates, "diversity", "variety", "refined", dots=True, factor=100)],
+            caption="Spread over the refined images, in percent of that over the synthetic ones. "
+            "Far below 100, they become alike.",
+            reference=(100.0, "as synthetic"),
+            marker=marker,
+            unit="\u202f%",
+        ),
+        line_chart(
+            "Losses",
+            [
+                _series(run.steps, "discriminator_loss", "discriminator", "real"),
+                _series(run.steps, "adversarial_loss", "refiner, adversarial", "refined"),
+            ],
+            caption="A loss at its dashed level is that of a discriminator that guesses. "
+            "Losses do not tell when to stop.",
+            reference=None if coin_toss is None else (coin_toss, "D guesses"),
+            marker=marker,
+        ),
+        line_chart(
+            "Discriminator accuracy",
+            [_series(run.steps, "discriminator_accuracy", "accuracy", "real", factor=100)],
+            caption="Share of patches that D tells right. At 100 % the refiner learns nothing, "
+            "at 50 % it has caught up.",
+            reference=(50.0, "guessing"),
+            marker=marker,
+            unit="\u202f%",
+        ),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def _series(
+    rows: Sequence[Row], key: str, name: str, look: str, *, dots: bool = False, factor: float = 1.0
+) -> Series:
+    found = [(float(row["step"]), factor * float(row[key])) for row in rows if key in row]
+    return Series(name, look, [x for x, _ in found], [y for _, y in found], dots)
+
+
+def _coin_toss(run: RunRecord) -> float | None:
+    """D's loss when it answers one half everywhere: 2 ln 2 a patch (equation 2)."""
+    if run.configuration.objective.patches == "mean":
+        return 2 * math.log(2)
+    grid = run.data.get("discriminator", {}).get("patch_grid")
+    return 2 * math.log(2) * math.prod(grid) if grid else None

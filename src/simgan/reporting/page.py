@@ -1,0 +1,136 @@
+"""report(): one self-contained HTML page on a run, for a person who decides in a minute."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from simgan.data.trees import ImageTree
+from simgan.errors import OutputError, require_extra
+from simgan.evaluation import Evaluation
+from simgan.images import write_atomically
+from simgan.refinement.manifest import read_manifest
+from simgan.reporting.curves import training_charts
+from simgan.reporting.facts import commands, evaluation_facts, manifest_facts, provenance_facts, run_facts
+from simgan.reporting.pictures import gather_album
+from simgan.reporting.record import RunRecord, read_run
+from simgan.reporting.results import arms_table, gains_table, labels_table, realism_tables
+from simgan.reporting.verdict import judge, tiles
+from simgan.training.loop import Run
+from simgan.weights import load_refiner
+
+FILE_NAME = "report.html"
+
+
+def report(
+    run_dir: str | Path | Run,
+    evaluation: Evaluation | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    refined: ImageTree | str | Path | None = None,
+) -> Path:
+    """The path of the HTML page written about a run; it needs no other file and no network.
+
+    `evaluation`: of `simgan.evaluate`, or its file; None takes evaluation.json of the run directory where there
+    is one. `out`: the file to write, else report.html in the run directory. `refined`: the refined tree whose
+    images are shown; without it the kept refiner makes them. An unfinished run, or one without evaluation, gives
+    a page that says so. Equal inputs give equal bytes, but for the date.
+
+    `RunError` where `run_dir` is no run directory, `DataError` where the evaluation cannot be read,
+    `OutputError` where the page cannot be written, `MissingExtraError` without jinja2.
+    """
+    run = read_run(run_dir.path if isinstance(run_dir, Run) else run_dir)
+    record = _evaluation_record(run, evaluation)
+    tree = refined if isinstance(refined, ImageTree) or refined is None else _beside(run, refined)
+    target = run.path / FILE_NAME if out is None else Path(out)
+    if target.is_dir():
+        target = target / FILE_NAME
+    page = render(run, record, tree, created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target.parent}: this folder for the report cannot be made: {error.strerror or error}; choose another"
+        ) from error
+    write_atomically(target, page.encode("utf-8", "backslashreplace"))
+    return target
+
+
+def render(
+    run: RunRecord, evaluation: dict[str, Any] | None, refined: ImageTree | None, *, created: str
+) -> str:
+    """The page as text; everything that comes from files is escaped."""
+    jinja2 = require_extra("jinja2", extra="report")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("simgan.reporting", "template"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    trained = load_refiner(run.weights, device="cpu", precision="float32") if run.weights.exists() else None
+    groups = run_facts(run)
+    notes = _doubts(run, evaluation)
+    if refined is not None and (manifest := read_manifest(Path(refined.root))) is not None:
+        groups["Refined images"] = {"folder": str(refined.root)} | manifest_facts(manifest)
+        notes += manifest["warnings"]
+        if trained is not None and manifest["refiner"]["sha256"] != trained.sha256:
+            notes.append(
+                "the refined images shown here were made by another refiner than the one this run keeps"
+            )
+    if trained is not None:
+        groups["Kept weights"] = {"file": str(run.weights), "sha256": trained.sha256}
+        groups["Kept weights"] |= provenance_facts(trained.provenance)
+    downstream = realism = labels = None
+    if evaluation is not None:
+        groups["Evaluation"] = evaluation_facts(evaluation)
+        groups["Evaluated with"] = {str(k): str(v) for k, v in evaluation.get("versions", {}).items()}
+        downstream, realism, labels = (evaluation.get(part) for part in ("downstream", "realism", "labels"))
+    text: str = environment.get_template("report.html").render(
+        name=run.path.resolve().name,
+        created=created,
+        run=run,
+        verdict=judge(run, evaluation),
+        tiles=tiles(evaluation),
+        album=gather_album(run, trained, refined),
+        evaluation=evaluation,
+        arms=None if downstream is None else arms_table(downstream),
+        gains=None if downstream is None else gains_table(downstream),
+        no_gap=None if downstream is None else downstream.get("reason"),
+        realism=[] if realism is None else realism_tables(realism),
+        labels=None if labels is None else labels_table(labels),
+        notes=notes,
+        charts=training_charts(run),
+        groups=groups,
+        commands=commands(run, evaluation),
+        toml=run.configuration.to_toml(),
+    )
+    return text
+
+
+def _evaluation_record(run: RunRecord, evaluation: Evaluation | str | Path | None) -> dict[str, Any] | None:
+    if isinstance(evaluation, Evaluation):
+        return evaluation.record
+    if evaluation is not None:
+        path = Path(evaluation)
+        return Evaluation.load(path / "evaluation.json" if path.is_dir() else path).record
+    own = run.path / "evaluation.json"
+    return Evaluation.load(own).record if own.exists() else None
+
+
+def _doubts(run: RunRecord, evaluation: dict[str, Any] | None) -> list[str]:
+    """What the evaluation warns of, and whether it is of this run's images at all."""
+    if evaluation is None:
+        return []
+    notes = list(evaluation.get("warnings", []))
+    trained_on = run.data.get("synthetic", {}).get("fingerprint")
+    evaluated = (evaluation.get("synthetic") or {}).get("sha256")
+    if trained_on is not None and evaluated is not None and trained_on != evaluated:
+        notes.append("the evaluation is of other synthetic images than those this run was trained on")
+    return notes
+
+
+def _beside(run: RunRecord, refined: str | Path) -> ImageTree:
+    """A refined tree has the paths of its synthetic one, so the same pattern finds its images."""
+    return ImageTree(refined, run.configuration.synthetic.images)
