@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import safetensors
@@ -33,6 +35,7 @@ from simgan.nn.tiling import apply_tiled
 
 FILE_NAME = "refiner.safetensors"
 FORMAT_VERSION = 1
+_LARGEST = 2**53  # numbers in the metadata are below this: they can be computed with
 TILE = 512  # bounds memory at about half a gigabyte for 64 feature maps
 
 OutOfRange = Literal["refuse", "clip"]
@@ -40,7 +43,10 @@ OutOfRange = Literal["refuse", "clip"]
 
 @dataclass
 class TrainedRefiner:
-    """A refiner with all that it takes to refine native images: `trained(images)`, see `__call__`."""
+    """A refiner with all that it takes to refine native images: `trained(images)`, see `__call__`.
+
+    It keeps a copy of the refiner that it is made from, which may go on training.
+    """
 
     refiner: Refiner
     level_matching: LevelMatching | None
@@ -54,6 +60,7 @@ class TrainedRefiner:
         if self.route is None:
             device = next(self.refiner.parameters()).device
             self.route = choose_route(device=str(device), bit_depth=self.pixel_format.bit_depth)
+        self.refiner = copy.deepcopy(self.refiner).eval().requires_grad_(False)
         self.route.place(self.refiner)
 
     @property
@@ -61,7 +68,7 @@ class TrainedRefiner:
         """The architecture."""
         return self.refiner.spec
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the file that `save_refiner` writes: the name of what this refiner computes."""
         return hashlib.sha256(_encode(self)).hexdigest()
@@ -89,9 +96,8 @@ class TrainedRefiner:
                 f"(they reach from {synthetic.min()} to {synthetic.max()}); rescale the images like the "
                 f"training images, or have such values clipped with out_of_range='clip'"
             )
-        network = _repeatable(self.refiner)
         for i, image in enumerate(synthetic):
-            refined[i, ..., :colours] = self._refine_image(network, image, tile)
+            refined[i, ..., :colours] = self._refine_image(image, tile)
         return refined.reshape(images.shape)
 
     def _as_batch(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -114,7 +120,7 @@ class TrainedRefiner:
         return batch
 
     @torch.inference_mode()
-    def _refine_image(self, network: Refiner, synthetic: NDArray[Any], tile: int) -> NDArray[Any]:
+    def _refine_image(self, synthetic: NDArray[Any], tile: int) -> NDArray[Any]:
         """Native (H, W, C) → the same, refined.
 
         One image at a time: libraries choose the order of their sums by the size of the batch, so that an
@@ -125,7 +131,7 @@ class TrainedRefiner:
         x = torch.from_numpy(self.value_range.encode(synthetic).transpose(2, 0, 1)[None].copy())
         with self.route.autocast():
             refined = apply_tiled(
-                network,
+                self._network,
                 self.route.put(self.first_stage(x)),
                 receptive_field=self.refiner.receptive_field,
                 tile=tile,
@@ -144,6 +150,14 @@ class TrainedRefiner:
             return images
         return Quantization(self.value_range.levels).quantize(self.level_matching(images))
 
+    @cached_property
+    def _network(self) -> Refiner:
+        """R_θ, its last layer summed in float64: in float32 the last bit of a 1×1 convolution depends on the
+        number of threads."""
+        network = copy.deepcopy(self.refiner)
+        network.tail.double().register_forward_pre_hook(lambda _, features: (features[0].double(),))
+        return network
+
     def _keep_invalid(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:
         """Pixels without a measurement stay so, and no other pixel becomes one."""
         r = self.value_range
@@ -155,14 +169,6 @@ class TrainedRefiner:
         )
         refined[holes] = r.invalid
         return refined
-
-
-def _repeatable(refiner: Refiner) -> Refiner:
-    """A copy that sums its last layer, 1×1, in float64: in float32 its last bit depends on the number of
-    threads."""
-    network = copy.deepcopy(refiner)
-    network.tail.double().register_forward_pre_hook(lambda _, features: (features[0].double(),))
-    return network
 
 
 def save_refiner(path: str | Path, trained: TrainedRefiner) -> None:
@@ -189,10 +195,11 @@ def load_refiner(path: str | Path, *, device: str = "auto", precision: Precision
             f"{path}: no trained refiner here, there is no such file; give a run directory or a {FILE_NAME}, "
             f"or train one with `simgan train`"
         )
-    trained = _decode(file)
-    trained.route = choose_route(device=device, precision=precision, bit_depth=trained.pixel_format.bit_depth)
-    trained.route.place(trained.refiner)
-    return trained
+    parts = _decode(file)
+    bit_depth = parts["pixel_format"].bit_depth
+    return TrainedRefiner(
+        **parts, route=choose_route(device=device, precision=precision, bit_depth=bit_depth)
+    )
 
 
 def _encode(trained: TrainedRefiner) -> bytes:
@@ -221,8 +228,8 @@ def _encode(trained: TrainedRefiner) -> bytes:
     return to_safetensors(tensors, {"simgan": json.dumps(metadata, sort_keys=True, allow_nan=False)})
 
 
-def _decode(file: Path) -> TrainedRefiner:
-    """What `_encode` wrote. Nothing is built before it is known to be what the file has tensors for."""
+def _decode(file: Path) -> dict[str, Any]:
+    """The fields that `_encode` wrote. Nothing is built before it is known to be what the file has tensors for."""
     _refuse_pickle(file)
     try:
         with safetensors.safe_open(file, "pt") as opened:
@@ -231,38 +238,36 @@ def _decode(file: Path) -> TrainedRefiner:
             refiner = _empty_refiner(RefinerSpec(**_checked(RefinerSpec, metadata["refiner"])), shapes)
             # Cloned: the tensors are windows on the file.
             tensors = {name: opened.get_tensor(name).clone() for name in shapes}
-        trained = TrainedRefiner(
-            refiner=_filled(refiner, tensors),
-            level_matching=_level_matching(refiner.spec.channels, tensors),
-            value_range=ValueRange.from_dict(_checked(ValueRange, metadata["value_range"])),
-            pixel_format=PixelFormat(**_checked(PixelFormat, metadata["pixel_format"])),
-            training_scan=_training_scan(metadata["training_scan"]),
-            provenance=dict(metadata["provenance"]),
-        )
-        kind, top = trained.pixel_format, trained.value_range.high
-        if (
-            kind.channels != refiner.spec.channels
-            or kind.bit_depth not in (8, 16)
-            or top >= 2**kind.bit_depth
-        ):
-            raise ValueError(f"{refiner.spec.channels} channels and values up to {top}, but {kind} images")
+        kind = PixelFormat(**_checked(PixelFormat, metadata["pixel_format"]))
+        value_range = ValueRange.from_dict(_checked(ValueRange, metadata["value_range"]))
+        channels, top = refiner.spec.channels, value_range.high
+        if kind.channels != channels or kind.bit_depth not in (8, 16) or top >= 2**kind.bit_depth:
+            raise ValueError(f"{channels} channels and values up to {top}, but {kind} images")
+        return {
+            "refiner": _filled(refiner, tensors),
+            "level_matching": _level_matching(channels, tensors),
+            "value_range": value_range,
+            "pixel_format": kind,
+            "training_scan": _training_scan(metadata["training_scan"]),
+            "provenance": dict(metadata["provenance"]),
+        }
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}; check its rights") from error
     except (ConfigurationError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{file}: damaged, or not written by simgan ({error}); copy it again, or train again"
         ) from error
-    return trained
 
 
 def _refuse_pickle(file: Path) -> None:
     """Pickled files run code when they are opened: tell them by their first bytes, and do not open them."""
     try:
         with file.open("rb") as opened:
-            start = opened.read(4)
+            start = opened.read(9)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}; check its rights") from error
-    if start == b"PK\x03\x04" or start[:1] == b"\x80":
+    # A safetensors file begins with the length of a JSON object, which may happen to look like a pickle's mark.
+    if start[8:] != b"{" and start.startswith((b"PK\x03\x04", b"\x80")):
         raise WeightsError(
             f"{file}: is a pickled file (torch.save), which could run any code when loaded, and was not "
             f"opened; simgan reads {FILE_NAME} alone: give a run directory of `simgan train`"
@@ -276,7 +281,7 @@ def _parse_metadata(entries: dict[str, str] | None, file: Path) -> dict[str, Any
             f"{file}: is a safetensors file, but not a refiner of simgan; give a run directory, or the "
             f"{FILE_NAME} in it"
         )
-    metadata = json.loads(text, parse_constant=_refuse_constant)
+    metadata = json.loads(text, parse_float=_finite, parse_constant=_finite)
     version = metadata["format_version"]
     if type(version) is not int or version < 1:
         raise ValueError(f"format version {version!r}")
@@ -288,8 +293,11 @@ def _parse_metadata(entries: dict[str, str] | None, file: Path) -> dict[str, Any
     return dict(metadata)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} in the metadata")
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} in the metadata")
+    return value
 
 
 def _checked(kind: type[Any], entries: Any) -> dict[str, Any]:
@@ -302,8 +310,10 @@ def _checked(kind: type[Any], entries: Any) -> dict[str, Any]:
         if get_origin(hint) is Literal:
             fits = value in get_args(hint)
         elif hint is float:
-            fits = type(value) in (int, float)
-        elif hint in (int, bool, str, int | None):
+            fits = type(value) in (int, float) and abs(value) < _LARGEST
+        elif hint is int:
+            fits = type(value) is int and abs(value) < _LARGEST
+        elif hint in (bool, str, int | None):
             fits = type(value) in (get_args(hint) or (hint,))
         else:  # nested: checked where it is taken apart
             continue
@@ -314,14 +324,11 @@ def _checked(kind: type[Any], entries: Any) -> dict[str, Any]:
 
 def _empty_refiner(spec: RefinerSpec, shapes: dict[str, tuple[int, ...]]) -> Refiner:
     """R_θ without memory (on the meta device), of the very shapes that the file holds."""
-    odd = spec.kernel % 2 == spec.first_kernel % 2 == 1
-    sane = (
-        0 < spec.channels < 16
-        and 0 < spec.width < 2**16
-        and 0 < spec.kernel < 256
-        and 0 < spec.first_kernel < 256
-    )
-    if not odd or not sane or not 0 <= spec.blocks <= len(shapes):
+    kernels = all(0 < kernel < 256 and kernel % 2 for kernel in (spec.kernel, spec.first_kernel))
+    # Limits within which the shapes can at least be computed; blocks are objects, and cost memory even so.
+    if not (
+        kernels and 0 < spec.channels < 16 and 0 < spec.width < 2**16 and 0 <= spec.blocks <= len(shapes)
+    ):
         raise ValueError(f"an impossible architecture: {spec}")
     with torch.device("meta"):
         refiner = Refiner(spec)
@@ -339,9 +346,10 @@ def _empty_refiner(spec: RefinerSpec, shapes: dict[str, tuple[int, ...]]) -> Ref
 
 def _filled(refiner: Refiner, tensors: dict[str, Tensor]) -> Refiner:
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32 or not torch.isfinite(tensor).all():
-            raise ValueError(f"{name} holds {tensor.dtype} and not float32" if tensor.dtype != torch.float32
-                             else f"{name} holds values that are not numbers")  # fmt: skip
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name} holds {tensor.dtype} and not float32")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not numbers")
     prefix = "refiner."
     own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     refiner.load_state_dict(own, assign=True)
@@ -363,6 +371,7 @@ def _level_matching(channels: int, tensors: dict[str, Tensor]) -> LevelMatching 
 def _training_scan(entries: Any) -> TreeScan:
     scan = TreeScan.from_dict(_checked(TreeScan, entries))
     _checked(PixelFormat, entries["pixel_format"])
-    if any(type(number) is not int for size, count in scan.sizes.items() for number in (*size, count)):
-        raise ValueError("sizes of the training images that are not whole numbers")
+    numbers = [number for size, count in scan.sizes.items() for number in (*size, count)]
+    if not numbers or any(type(number) is not int or not 0 < number < _LARGEST for number in numbers):
+        raise ValueError("sizes of the training images that are not sizes")
     return scan
