@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from simgan.evaluation import Evaluation, evaluate
     from simgan.preparation import CenterCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
-    from simgan.reporting import report
+    from simgan.reporting import InfoReport, info, report
     from simgan.training.loop import Run, train
     from simgan.weights import TrainedRefiner, load_refiner, save_refiner
 
@@ -49,6 +49,7 @@ __all__ = [
     "Evaluation",
     "ImageError",
     "ImageTree",
+    "InfoReport",
     "LabelError",
     "Labels",
     "MissingExtraError",
@@ -63,6 +64,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "evaluate",
+    "info",
     "load_refiner",
     "prepare",
     "read_labels",
@@ -87,6 +89,8 @@ _MODULE_OF = {
     "prepare": "simgan.preparation",
     "RefinementReport": "simgan.refinement",
     "refine": "simgan.refinement",
+    "InfoReport": "simgan.reporting",
+    "info": "simgan.reporting",
     "report": "simgan.reporting",
     "Run": "simgan.training.loop",
     "train": "simgan.training.loop",

@@ -71,9 +71,10 @@ def parse_overrides(settings: Sequence[str] | None) -> dict[str, Any]:
     for setting in settings or ():
         key, text = setting.split("=", 1)
         try:
-            overrides[key] = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, KeyError):
-            overrides[key] = text
+            parsed = tomllib.loads(f"value = {text}")
+        except tomllib.TOMLDecodeError:
+            parsed = {}
+        overrides[key] = parsed["value"] if len(parsed) == 1 else text
     return overrides
 
 

@@ -34,6 +34,16 @@ def align(lines: Lines) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in kept)
 
 
+def summarize(record: Any) -> list[tuple[str, object]]:
+    """A result's simple fields, one line each, lists by their length."""
+    lines: list[tuple[str, object]] = []
+    for name, value in plain(record).items():
+        if isinstance(value, dict):
+            value = value.get("root")
+        lines.append((name.removeprefix("n_"), len(value) or None if isinstance(value, list) else value))
+    return lines
+
+
 def bullets(title: str, sentences: Iterable[str]) -> str:
     """`title` and one line for each sentence, or nothing where there is none."""
     lines = [f"  - {sentence}" for sentence in sentences]

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App, CycloptsError
 
@@ -24,7 +24,7 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
-from simgan.cli.printing import align, bullets, describe_evaluation, describe_plan, plain, show
+from simgan.cli.printing import align, bullets, describe_evaluation, describe_plan, plain, show, summarize
 from simgan.cli.progress import ProgressDisplay, showing_progress
 from simgan.errors import ConfigurationError, DataError, OutputError
 
@@ -205,6 +205,7 @@ def refine(
     *,
     out: Path,
     images: str = ALL_IMAGES,
+    out_of_range: Literal["refuse", "clip"] = "refuse",
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -213,10 +214,19 @@ def refine(
     :param tree: Folder of the synthetic images.
     :param out: Folder for the refined tree.
     :param images: Which files are the images, as a pattern relative to the tree.
+    :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
     """
     with showing_progress("refining") as display:
-        report = simgan.refine(simgan.ImageTree(tree, images), refiner, out, progress=display.advance)
-    show(report, align(_summary(report)), as_json=switches.json)
+        report = simgan.refine(
+            simgan.ImageTree(tree, images),
+            refiner,
+            out,
+            out_of_range=out_of_range,
+            progress=display.advance,
+            warn=display.warn,
+        )
+    text = align(summarize(report)) + bullets("warnings", report.warnings)
+    show(report, text, as_json=switches.json)
 
 
 @app.command
@@ -257,7 +267,7 @@ def prepare(
         )
     for sentence in report.dropped:
         print(f"warning: {sentence}", file=sys.stderr)
-    show(report, align(_summary(report)), as_json=switches.json)
+    show(report, align(summarize(report)), as_json=switches.json)
 
 
 @app.command
@@ -313,28 +323,36 @@ def evaluate(
 
 @app.command
 def report(
-    run: Path, /, *, evaluation: Path | None = None, out: Path | None = None, switches: Switches = NO_SWITCHES
+    run: Path,
+    /,
+    *,
+    evaluation: Path | None = None,
+    refined: Path | None = None,
+    out: Path | None = None,
+    switches: Switches = NO_SWITCHES,
 ) -> None:
     """Write one self-contained HTML page about a run.
 
     :param run: Folder of the run.
-    :param evaluation: Its evaluation.json; by default the one in the run, if any.
-    :param out: The page to write; by default report.html in the run.
+    :param evaluation: Its evaluation.json; unset: the one in the run, if any.
+    :param refined: The refined tree whose images are shown; unset: the refiner makes them.
+    :param out: The page to write; unset: report.html in the run.
     """
-    page = simgan.report(run, evaluation, out if out is not None else run / "report.html")
+    page = simgan.report(run, evaluation, out, refined=refined)
     show({"report": page}, f"wrote {page}", as_json=switches.json)
 
 
 @app.command
-def info(path: Path, /, *, switches: Switches = NO_SWITCHES) -> None:
-    """Say what a run, or a refiner's file, is: its data, networks, origin, and where it stands.
+def info(path: Path, /, *, images: str = ALL_IMAGES, switches: Switches = NO_SWITCHES) -> None:
+    """Say what a run, a refiner's file, or a tree of images is.
 
-    :param path: A run, or a refiner.safetensors.
+    :param path: A run, a refiner.safetensors, or a folder of images.
+    :param images: Which files of a tree are the images, as a pattern.
     """
-    from simgan.reporting import describe_path
-
-    record, text = describe_path(path)
-    show(record, text, as_json=switches.json)
+    what = path if images == ALL_IMAGES else simgan.ImageTree(path, images)
+    with showing_progress("reading the images") as display:
+        about = simgan.info(what, progress=display.advance)
+    show(about.to_dict(), "\n".join(about.lines()), as_json=switches.json)
 
 
 @simulate.command
@@ -374,13 +392,3 @@ def _show_turn(display: ProgressDisplay, at: Progress) -> None:
     accuracy = at.metrics.get("discriminator_accuracy")
     said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
     display.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
-
-
-def _summary(record: Any) -> list[tuple[str, object]]:
-    """A result's simple fields, one line each, lists by their length."""
-    lines: list[tuple[str, object]] = []
-    for name, value in plain(record).items():
-        if isinstance(value, dict):
-            value = value.get("root")
-        lines.append((name.removeprefix("n_"), len(value) or None if isinstance(value, list) else value))
-    return lines
