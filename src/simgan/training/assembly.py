@@ -36,6 +36,7 @@ from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.nn.route import Route, choose_route
 from simgan.training.algorithm import Objective, Players, moving_average_of
 
+FEWEST_JUDGED = 5  # images of a side that the two-sample test needs: one a fold
 _HELD_OUT_BLOCKS = 10
 _MATCHING_SAMPLE = 2048  # images of each side that level matching is fitted on
 
@@ -253,14 +254,19 @@ def _check_sides(c: Configuration, synthetic: ImageCache, real: ImageCache) -> N
             f"both sides must have the same channels and bit depth: {c.synthetic.root} holds "
             f"{synthetic.scan.pixel_format}, {c.real.root} holds {real.scan.pixel_format}; convert one of them"
         )
-    needed = c.training.batch_size
-    training = len(split_held_out(len(real), c.data.held_out_share)[0])
-    for root, there in ((c.synthetic.root, len(synthetic)), (c.real.root, training)):
+    training, held_out = split_held_out(len(real), c.data.held_out_share)
+    needed = max(c.training.batch_size, FEWEST_JUDGED)
+    for root, there in ((c.synthetic.root, len(synthetic)), (c.real.root, len(training))):
         if there < needed:
             raise DataError(
-                f"{root} has {there} images for training, fewer than one batch of {needed}; add images, or set "
-                f"training.batch_size to at most {there // 2 * 2}"
+                f"{root} has {there} images for training, at least {needed} are wanted (a batch, and "
+                f"{FEWEST_JUDGED} to judge refiners on); add images, or lower training.batch_size"
             )
+    if len(held_out) < FEWEST_JUDGED:
+        raise DataError(
+            f"{c.real.root} has {len(real)} images, of which {len(held_out)} would be held out; refiners are judged "
+            f"on at least {FEWEST_JUDGED}: add images, or raise data.held_out_share"
+        )
 
 
 def _value_range(c: Configuration, synthetic: ImageCache, real: ImageCache) -> ValueRange:

@@ -68,10 +68,10 @@ def judge_candidate(assembly: Assembly, refiner: nn.Module, *, step: int) -> Can
 @torch.no_grad()
 def refine_batch(assembly: Assembly, refiner: nn.Module, staged: torch.Tensor) -> torch.Tensor:
     """x̃ on the files' grid, float32 on the CPU, for a few hundred images at most."""
-    route = assembly.route
+    route, carries_lowest = assembly.route, assembly.value_range.invalid is not None
     parts = []
     for chunk in torch.split(staged, 100):
         with route.autocast():
             refined = refiner(route.put(chunk)).float().cpu()
-        parts.append(refined)
+        parts.append(torch.where(chunk <= -1, chunk, refined) if carries_lowest else refined)
     return assembly.quantization.quantize(torch.cat(parts))

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ import simgan
 from simgan.config import Configuration, TrainingSettings, resolve_configuration
 from simgan.data.streams import BatchStream
 from simgan.data.trees import ImageTree
-from simgan.errors import TrainingError
+from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
 from simgan.nn.refiner import Refiner
 from simgan.training.algorithm import Metrics, Players, adversarial_step, update_discriminator, update_refiner
@@ -103,15 +103,17 @@ def _train(
     assembly = assemble(c, cache_dir=directory.cache)
     for message in assembly.warnings:
         warn(message)
+    checkpoint = directory.load_checkpoint()
+    if checkpoint is not None:
+        _refuse_other_images(directory, assembly)
     directory.write_description(assembly.describe())
 
     players, state = assembly.players(), _State()
     synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
     watch = Watch(levels=assembly.value_range.levels)
-    checkpoint = directory.load_checkpoint()
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
-        directory.truncate_metrics(int(checkpoint["metrics_size"]))
+    directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
 
     def draw_synthetic() -> torch.Tensor:
         return players.route.put(assembly.first_stage(assembly.synthetic.encode(synthetic_stream.next())))
@@ -132,7 +134,7 @@ def _train(
         directory.append_metrics(row)
         tracker.add(row)
 
-    with _interruptible() as interrupted:
+    with closing(tracker), _interruptible() as interrupted:
         while state.turn < turns:
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def _train(
 
             # -- log it ---------------------------------------------------------------------------------------
             if (step + 1) % c.run.log_every == 0 or due:
-                numbers = _finite(metrics, directory, phase=phase, step=step + 1)
+                numbers = _finite(metrics, directory, turn=state.turn)
                 elapsed = time.monotonic() - started
                 left = elapsed / (state.turn - first_turn) * (turns - state.turn)
                 record({"kind": "step", "phase": phase, "step": step + 1, "turn": state.turn, **numbers,
@@ -167,6 +169,7 @@ def _train(
 
             # -- look at it, judge it, keep it ----------------------------------------------------------------
             if due:
+                _refuse_diverged(players, directory, turn=state.turn)
                 if phase == "adversarial":
                     sheet = sample_sheet(assembly, players.averaged_refiner)
                     write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
@@ -181,9 +184,9 @@ def _train(
                         record({"kind": "warning", "step": step + 1, "turn": state.turn, "message": message})
                 checkpoint_now()
             if interrupted.is_set() and state.turn < turns:
+                _refuse_diverged(players, directory, turn=state.turn)
                 checkpoint_now()
                 raise KeyboardInterrupt
-    tracker.close()
     assert state.kept is not None, "the last step is always a candidate"
     rows = directory.read_metrics()
     warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
@@ -241,18 +244,45 @@ def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> Train
     )
 
 
-def _finite(metrics: Metrics, directory: RunDirectory, *, phase: Phase, step: int) -> dict[str, float]:
+def _finite(metrics: Metrics, directory: RunDirectory, *, turn: int) -> dict[str, float]:
     """The metrics as numbers; `TrainingError` where one is not finite."""
     numbers = {name: float(value) for name, value in metrics.items()}
     bad = [name for name, value in numbers.items() if not math.isfinite(value)]
     if bad:
-        kept = "the last good checkpoint" + (" and refiner are" if directory.weights.exists() else " is")
-        raise TrainingError(
-            f"training diverged at step {step} ({phase}): {', '.join(bad)} is not a number any more; {kept} kept in "
-            f"{directory.path}. Lower training.discriminator_learning_rate and training.refiner_learning_rate "
-            "(halve both), or set discriminator.spectral_normalization = true, in a new run directory"
-        )
+        raise _diverged(", ".join(bad), directory, turn=turn)
     return numbers
+
+
+def _refuse_diverged(players: Players, directory: RunDirectory, *, turn: int) -> None:
+    """`TrainingError` where weights are not finite: metrics are from before the last update, and so do not show it."""
+    for name, network in (("refiner", players.refiner), ("discriminator", players.discriminator)):
+        if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
+            raise _diverged(f"the {name}'s weights", directory, turn=turn)
+
+
+def _diverged(what: str, directory: RunDirectory, *, turn: int) -> TrainingError:
+    there = [
+        name
+        for name, path in (("checkpoint", directory.checkpoint), ("refiner", directory.weights))
+        if path.exists()
+    ]
+    kept = f"; the last good {' and '.join(there)} stayed in {directory.path}" if there else ""
+    return TrainingError(
+        f"training diverged at turn {turn}: {what} became infinite or not a number{kept}. Lower "
+        "training.discriminator_learning_rate and training.refiner_learning_rate (halve both), or set "
+        "discriminator.spectral_normalization = true, in a new run directory"
+    )
+
+
+def _refuse_other_images(directory: RunDirectory, assembly: Assembly) -> None:
+    """`RunError` where a side holds other images than when the run began: it would not be the same run."""
+    began_with = directory.read_description()
+    for name, side in (("synthetic", assembly.synthetic), ("real", assembly.real)):
+        if began_with.get(name, {}).get("fingerprint") != side.cache.scan.fingerprint:
+            raise RunError(
+                f"the {name} images are not those that the run in {directory.path} began with; restore them, or "
+                "choose a new folder for a run on these"
+            )
 
 
 @contextmanager

@@ -68,11 +68,19 @@ class RunDirectory:
             raise OutputError(
                 f"the run directory {self.path} cannot be written ({error.strerror}); choose another with --run"
             ) from error
+        try:
+            self._remove_torn_writes()
+            self._claim(configuration)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, configuration: Configuration) -> None:
+        """Records the configuration in a new run; `RunError` where another one, or another thing, is there."""
         recorded = self.path / "config.toml"
         if not recorded.exists():
             foreign = [p.name for p in self.path.iterdir() if p.name not in _OWN_NAMES]
             if foreign:
-                self.close()
                 raise RunError(
                     f"{self.path} is not a run directory and not empty (it holds {foreign[0]!r}); "
                     "choose a new folder for the run"
@@ -81,11 +89,16 @@ class RunDirectory:
             return
         differences = configuration_differences(resolve_configuration(recorded), configuration)
         if differences:
-            self.close()
             raise RunError(
                 f"{self.path} holds a run of another configuration; continue it with its own, or choose a new "
                 "folder for this one. They differ in:\n  - " + "\n  - ".join(differences)
             )
+
+    def _remove_torn_writes(self) -> None:
+        """What a process that was killed while writing left under a temporary name; we hold the lock."""
+        for folder in (self.path, self.samples, self.checkpoint.parent):
+            for torn in folder.glob(".*.tmp"):
+                torn.unlink(missing_ok=True)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -116,6 +129,11 @@ class RunDirectory:
     def write_description(self, description: dict[str, Any]) -> None:
         """data.json: what was found before the first update."""
         write_atomically(self.path / "data.json", (json.dumps(description, indent=2) + "\n").encode())
+
+    def read_description(self) -> dict[str, Any]:
+        """data.json as it was written last; empty where there is none."""
+        path = self.path / "data.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """One row at the end of metrics.jsonl."""
@@ -164,7 +182,7 @@ class RunDirectory:
                 f"the checkpoint {self.checkpoint} has format {found}, "
                 f"this version of simgan reads {CHECKPOINT_FORMAT}; delete it to train this run anew"
             )
-        return state
+        return dict(state)
 
 
 _OWN_NAMES = {".lock", "samples", "cache", "checkpoints", "config.toml"}
@@ -184,7 +202,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def configuration_differences(recorded: Configuration, wanted: Configuration) -> list[str]:
     """One line per key that differs."""
-    before, after = recorded.to_toml().splitlines(), wanted.to_toml().splitlines()
+    before, after = recorded.to_toml().split("\n"), wanted.to_toml().split("\n")
     try:
         known, asked = _by_key(before), _by_key(after)
     except ValueError as error:  # pragma: no cover - both texts are our own
