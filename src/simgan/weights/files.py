@@ -1,0 +1,60 @@
+"""Refiner files: written atomically, read without running code from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simgan.errors import RunError, WeightsError
+from simgan.images import write_atomically
+from simgan.nn.route import Precision, choose_route
+from simgan.weights.encoding import decode, encode
+from simgan.weights.trained import TrainedRefiner
+
+FILE_NAME = "refiner.safetensors"
+
+
+def save_refiner(path: str | Path, trained: TrainedRefiner) -> None:
+    """Write `trained` to the file `path`, atomically; `OutputError` where that cannot be."""
+    write_atomically(path, encode(trained))
+
+
+def load_refiner(path: str | Path, *, device: str = "auto", precision: Precision = "auto") -> TrainedRefiner:
+    """The refiner in the file `path`, or in the run directory `path`; runs no code from it.
+
+    `RunError` where nothing has been trained, `WeightsError` where the file is missing, damaged, of another
+    program, of a newer simgan, or pickled.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+        if not file.exists():
+            raise RunError(
+                f"{path}: no trained refiner here (no {FILE_NAME}); train one with `simgan train RECIPE "
+                f"--run {path}`, or give the file of one"
+            )
+    elif not file.exists():
+        raise WeightsError(
+            f"{path}: no trained refiner here, there is no such file; give a run directory or a {FILE_NAME}, "
+            f"or train one with `simgan train`"
+        )
+    _refuse_pickle(file)
+    parts = decode(file)
+    bit_depth = parts["pixel_format"].bit_depth
+    return TrainedRefiner(
+        **parts, route=choose_route(device=device, precision=precision, bit_depth=bit_depth)
+    )
+
+
+def _refuse_pickle(file: Path) -> None:
+    """Pickled files run code when they are opened: tell them by their first bytes, and do not open them."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(9)
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}; check its rights") from error
+    # A safetensors file begins with the length of a JSON object, which may happen to look like a pickle's mark.
+    if start[8:] != b"{" and start.startswith((b"PK\x03\x04", b"\x80")):
+        raise WeightsError(
+            f"{file}: is a pickled file (torch.save), which could run any code when loaded, and was not "
+            f"opened; simgan reads {FILE_NAME} alone: give a run directory of `simgan train`"
+        )

@@ -1,0 +1,158 @@
+"""A trained refiner: native images in, native images out."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simgan.data.trees import TreeScan
+from simgan.errors import DataError, WeightsError
+from simgan.images import PixelFormat, ValueRange
+from simgan.nn.level_matching import LevelMatching
+from simgan.nn.quantization import Quantization
+from simgan.nn.refiner import Refiner, RefinerSpec
+from simgan.nn.route import Route, choose_route
+from simgan.nn.tiling import apply_tiled
+from simgan.weights.encoding import encode
+
+TILE = 512  # bounds memory at about half a gigabyte for 64 feature maps
+
+OutOfRange = Literal["refuse", "clip"]
+
+
+@dataclass
+class TrainedRefiner:
+    """A refiner with all that it takes to refine native images: `trained(images)`, see `__call__`.
+
+    It keeps a copy of the refiner that it is made from, which may go on training.
+    """
+
+    refiner: Refiner
+    level_matching: LevelMatching | None
+    value_range: ValueRange
+    pixel_format: PixelFormat
+    training_scan: TreeScan  # of the synthetic images
+    provenance: dict[str, Any] = field(default_factory=dict)
+    route: Route | None = None  # None: where the refiner is, in the precision for its pixel format
+
+    def __post_init__(self) -> None:
+        if self.route is None:
+            device = next(self.refiner.parameters()).device
+            self.route = choose_route(device=str(device), bit_depth=self.pixel_format.bit_depth)
+        self.refiner = copy.deepcopy(self.refiner).eval().requires_grad_(False)
+        self.route.place(self.refiner)
+
+    @property
+    def spec(self) -> RefinerSpec:
+        """The architecture."""
+        return self.refiner.spec
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file that `save_refiner` writes: the name of what this refiner computes."""
+        return hashlib.sha256(encode(self)).hexdigest()
+
+    def __call__(
+        self, images: NDArray[Any], *, out_of_range: OutOfRange = "refuse", tile: int = TILE
+    ) -> NDArray[Any]:
+        """The refined images: same shape, same dtype, which is the one of the training images.
+
+        `images` are native values (H, W), (H, W, C) or (N, H, W, C), with or without alpha, which is carried
+        as it is; so are pixels of the range's `invalid` value. Values outside the range are refused, or
+        clipped to it. Images above `tile` × `tile` pixels are computed in tiles. The result of an image does
+        not depend on the images beside it. `DataError` where the images are not of the trained kind,
+        `WeightsError` where the refiner computes what is not a number.
+        """
+        batch = self._as_batch(images)
+        refined = batch.copy()
+        colours = self.pixel_format.channels
+        synthetic = batch[..., :colours]
+        outside = self.value_range.count_outside(synthetic)
+        if outside and out_of_range == "refuse":
+            r = self.value_range
+            raise DataError(
+                f"{outside} values lie outside the range {r.low} to {r.high} that the refiner was trained on "
+                f"(they reach from {synthetic.min()} to {synthetic.max()}); rescale the images like the "
+                f"training images, or have such values clipped with out_of_range='clip'"
+            )
+        for i, image in enumerate(synthetic):
+            refined[i, ..., :colours] = self._refine_image(image, tile)
+        return refined.reshape(images.shape)
+
+    def _as_batch(self, images: NDArray[Any]) -> NDArray[Any]:
+        """(N, H, W, C), or `DataError`."""
+        wanted = self.pixel_format
+        shape = images.shape
+        batch = images
+        if images.ndim == 2:
+            batch = images[None, :, :, None]
+        elif images.ndim == 3:
+            batch = images[None]
+        fits = batch.ndim == 4 and batch.shape[3] in (wanted.channels, wanted.channels + 1)
+        if not fits or 0 in batch.shape[1:] or images.dtype != wanted.dtype:
+            c = wanted.channels
+            raise DataError(
+                f"this refiner was trained on {wanted} images: arrays of {wanted.dtype} "
+                f"{'(H, W), ' if c == 1 else ''}(H, W, {c}) or (N, H, W, {c}), alpha one channel more, are "
+                f"wanted, got {shape} of {images.dtype}"
+            )
+        return batch
+
+    @torch.inference_mode()
+    def _refine_image(self, synthetic: NDArray[Any], tile: int) -> NDArray[Any]:
+        """Native (H, W, C) → the same, refined.
+
+        One image at a time: libraries choose the order of their sums by the size of the batch, so that an
+        image's last bit, and now and then a grey level, would depend on the images beside it. On a processor
+        larger batches are no faster: a convolution of one image keeps it busy.
+        """
+        assert self.route is not None
+        x = torch.from_numpy(self.value_range.encode(synthetic).transpose(2, 0, 1)[None].copy())
+        with self.route.autocast():
+            refined = apply_tiled(
+                self._network,
+                self.route.put(self.first_stage(x)),
+                receptive_field=self.refiner.receptive_field,
+                tile=tile,
+            )
+        values = refined[0].float().cpu().numpy().transpose(1, 2, 0)
+        if not np.isfinite(values).all():
+            raise WeightsError(
+                "the refiner computes values that are not numbers for these images: its weights are damaged "
+                "or its training diverged; take an earlier refiner, or train again"
+            )
+        return self._keep_invalid(synthetic, self.value_range.decode(values, synthetic.dtype))
+
+    def first_stage(self, images: Tensor) -> Tensor:
+        """What the refiner gets for encoded images (N, C, H, W): level-matched, where that was trained."""
+        if self.level_matching is None:
+            return images
+        return Quantization(self.value_range.levels).quantize(self.level_matching(images))
+
+    @cached_property
+    def _network(self) -> Refiner:
+        """R_θ, its last layer summed in float64: in float32 the last bit of a 1×1 convolution depends on the
+        number of threads."""
+        network = copy.deepcopy(self.refiner)
+        network.tail.double().register_forward_pre_hook(lambda _, features: (features[0].double(),))
+        return network
+
+    def _keep_invalid(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:
+        """Pixels without a measurement stay so, and no other pixel becomes one."""
+        r = self.value_range
+        if r.invalid is None:
+            return refined
+        holes = r.is_invalid(synthetic)
+        refined[r.is_invalid(refined) & ~holes] = (
+            r.invalid + r.step if r.invalid < r.high else r.high - r.step
+        )
+        refined[holes] = r.invalid
+        return refined
