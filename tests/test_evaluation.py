@@ -352,11 +352,11 @@ def test_a_place_that_cannot_be_written_is_refused_first(trees: dict[str, ImageT
         evaluate(**trees, out=tmp_path / "file" / "below")
 
 
-def test_the_budget_grows_with_the_images_between_300_and_1500_updates() -> None:
+def test_the_budget_grows_with_the_images_between_500_and_1500_updates() -> None:
     def updates(n: int, given: int | None = None) -> int:
         return Budget.for_images(n, updates=given, batch_size=64, mirror=False).updates
 
-    assert [updates(100), updates(6400), updates(10**6), updates(100, 7)] == [300, 600, 1500, 7]
+    assert [updates(100), updates(6400), updates(10**6), updates(100, 7)] == [500, 600, 1500, 7]
 
 
 def test_evaluation_seeds_share_no_task_seeds() -> None:

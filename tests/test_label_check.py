@@ -66,6 +66,7 @@ def test_refinement_that_turns_a_third_of_the_labels_does_not_hold(tmp_path: Pat
     result = _check(_inputs(tmp_path, refined=refined))
     assert result["holds"] is False
     assert result["high"] < 0  # type: ignore[operator]
+    assert result["judge_on_synthetic_low"] > result["judge_on_refined_high"]  # type: ignore[operator]
     assert result["judge_on_refined"] == pytest.approx(0.66, abs=0.15)
 
 
@@ -89,7 +90,8 @@ def test_no_judge_has_seen_the_original_of_what_it_reads(
         "simgan.evaluation.label_check.train_arm", lambda arm, labels, budget, seed: Judge(arm)
     )
     assert _check(inputs)["holds"]
-    assert len(read) == 2 * 60 + 60  # both read the test images, one or the other each refined image
+    # Both read the test images; one or the other each refined image and each original.
+    assert len(read) == 2 * 60 + 60 + 60
 
 
 def test_one_point_worse_still_holds_and_more_does_not() -> None:

@@ -44,8 +44,8 @@ class Budget:
 
     @classmethod
     def for_images(cls, n: int, *, updates: int | None, batch_size: int, mirror: bool) -> Budget:
-        """Six passes over n images, at least 300 and at most 1,500 updates; or `updates` where given."""
-        chosen = updates if updates is not None else min(max(6 * n // batch_size, 300), 1500)
+        """Six passes over n images, at least 500 and at most 1,500 updates; or `updates` where given."""
+        chosen = updates if updates is not None else min(max(6 * n // batch_size, 500), 1500)
         if chosen < 1 or batch_size < 2:
             raise ConfigurationError(
                 f"updates must be at least 1 and batch_size at least 2, got {chosen} and {batch_size}"

@@ -25,6 +25,7 @@ def check_labels(inputs: Inputs, *, budget: Budget, seed: int, progress: Progres
     mean). judge_on_refined, judge_on_real: accuracy; for values the skill 1 − error/(error of always
     answering the mean label of the same images). `difference_points`: 100 × (refined − real). It `holds`
     when refined images are read at most one point worse than real ones; being read better is no fault.
+    Real images may be harder to read; judge_on_synthetic, the same for the originals, shows what refining cost.
     Intervals are 95 %: Wilson's for accuracies, the bootstrap over images for skills.
     """
     test, refined = inputs.test, inputs.refined
@@ -36,18 +37,31 @@ def check_labels(inputs: Inputs, *, budget: Budget, seed: int, progress: Progres
     first = set(parts[0].tolist())
     in_first = np.array([synthetic_places.get(path) in first for path in refined.paths])
     errors_refined = np.zeros(len(refined))
+    errors_synthetic = np.zeros(len(inputs.synthetic))
     errors_real = np.zeros(len(test))
     for k, unseen in enumerate((~in_first, in_first)):
         progress(f"label check, judge {k + 1} of 2")
         seen = parts[0] if k == 0 else np.setdiff1d(np.arange(len(inputs.synthetic)), parts[0])
         judge = _train_judge(inputs, inputs.synthetic.take(seen), test.labels, budget, seeds[k])
-        errors_real += judge.errors(test.encode(inputs.value_range), values_of(test)) / 2
+        originals = np.setdiff1d(np.arange(len(inputs.synthetic)), seen)
+        errors_synthetic[originals] = _read(judge, inputs.synthetic.take(originals), inputs)
+        errors_real += _read(judge, test, inputs) / 2
         if unseen.any():
-            others = refined.take(np.flatnonzero(unseen))
-            errors_refined[unseen] = judge.errors(others.encode(inputs.value_range), values_of(others))
+            errors_refined[unseen] = _read(judge, refined.take(np.flatnonzero(unseen)), inputs)
     if test.labels.kind == "class":
-        return _compare_accuracy(errors_refined, errors_real)
-    return _compare_skill(errors_refined, values_of(refined), errors_real, values_of(test), seed)
+        result = _compare_accuracy(errors_refined, errors_real)
+        on_synthetic = _compare_accuracy(errors_synthetic, errors_real)
+    else:
+        real = (errors_real, values_of(test), seed)
+        result = _compare_skill(errors_refined, values_of(refined), *real)
+        on_synthetic = _compare_skill(errors_synthetic, values_of(inputs.synthetic), *real)
+    for end in ("", "_low", "_high"):
+        result[f"judge_on_synthetic{end}"] = on_synthetic[f"judge_on_refined{end}"]
+    return result
+
+
+def _read(judge: TaskModel, images: ImageSet, inputs: Inputs) -> NDArray[np.float64]:
+    return judge.errors(images.encode(inputs.value_range), values_of(images))
 
 
 def _train_judge(inputs: Inputs, synthetic: ImageSet, labels: Labels, budget: Budget, seed: int) -> TaskModel:
