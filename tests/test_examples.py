@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simgan.images import read_image, write_image
+from simgan.simulators.digits import simulate_digits
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RUN_HERE = {"own_folders.py", "refine_one_image.py", "new_label_format.py", "own_training_loop.py"}
+
+
+def run_example(name: str, *arguments: object) -> str:
+    """What the example prints; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+        capture_output=True, text=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which own_folders.py has been run on a few digits."""
+    folder = tmp_path_factory.mktemp("examples")
+    for seed, name in enumerate(("synthetic", "real", "labelled")):
+        simulate_digits(folder / name, count=60, seed=seed)
+    trees = (folder / "synthetic", folder / "real", folder / "labelled", folder / "work")
+    out = run_example("own_folders.py", *trees, "--steps", 4, "--updates", 2, "--task-seeds", 1)
+    (folder / "said.txt").write_text(out)
+    return folder
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == RUN_HERE
+
+
+def test_own_folders_become_a_refined_tree_an_evaluation_and_a_report(work: Path) -> None:
+    said = (work / "said.txt").read_text()
+    names = {path.relative_to(work / "synthetic") for path in (work / "synthetic").rglob("*.*")}
+    assert names <= {
+        path.relative_to(work / "work" / "refined") for path in (work / "work" / "refined").rglob("*.*")
+    }
+    record = json.loads((work / "work" / "evaluation.json").read_text())
+    assert f"refined            accuracy {record['downstream']['refined']['mean']:.3f}" in said
+    assert (work / "work" / "report.html").stat().st_size > 10_000
+
+
+def test_one_image_is_refined_as_in_its_tree(work: Path) -> None:
+    name = "3/00003.png"
+    said = run_example(
+        "refine_one_image.py", work / "work" / "run", work / "synthetic" / name, work / "one.png"
+    )
+    assert "8-bit grey" in said
+    assert np.array_equal(read_image(work / "one.png"), read_image(work / "work" / "refined" / name))
+
+
+def test_a_label_format_of_ones_own_is_read(tmp_path: Path) -> None:
+    for pitch, yaw in ((-10.5, 3), (0, 0), (12.25, -7)):
+        write_image(tmp_path / f"left_eye_{pitch}_{yaw}.png", np.zeros((8, 8, 1), np.uint8))
+    said = run_example("new_label_format.py", tmp_path)
+    assert said.splitlines() == ["pitch_deg: 3 images, -10.5 to 12.2", "yaw_deg: 3 images, -7.0 to 3.0"]
+
+
+def test_algorithm_1_runs_without_the_loop_and_with_a_new_feature_transform(work: Path) -> None:
+    said = run_example("own_training_loop.py", work / "synthetic", work / "real", 3)
+    assert [line.split()[0] for line in said.splitlines()] == ["1", "3"]
+    assert "'self_regularization'" in said
+    assert "'discriminator_accuracy'" in said
