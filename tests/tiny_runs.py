@@ -20,6 +20,7 @@ from simgan.nn.quantization import Quantization
 from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.nn.route import Route
 from simgan.training.algorithm import Objective, Players, moving_average_of
+from simgan.training.run import RunDirectory
 
 Overrides = dict[str, Any]
 
@@ -135,7 +136,8 @@ def metrics_without_time(run: Path) -> list[dict[str, Any]]:
 
 def final_state(run: Path) -> dict[str, Any]:
     """All that a finished run must have in common with an uninterrupted one: checkpoint tensors, rows, bytes."""
-    checkpoint = torch.load(run / "checkpoints" / "latest.pt", weights_only=True)
+    checkpoint = RunDirectory(run).load_checkpoint()
+    assert checkpoint is not None
     del checkpoint["metrics_size"]  # the clock's digits are of different length
     return {
         "checkpoint": _digests(checkpoint),

@@ -14,10 +14,10 @@ run/
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -160,18 +160,26 @@ class RunDirectory:
         return read_metrics(self.metrics)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Atomically replaces the last checkpoint."""
+        """Atomically replaces the last checkpoint. Its first line holds the digest of the rest."""
         buffer = io.BytesIO()
         torch.save({"format": CHECKPOINT_FORMAT, **state}, buffer)
-        write_atomically(self.checkpoint, buffer.getvalue())
+        body = buffer.getvalue()
+        write_atomically(self.checkpoint, _first_line(body) + body)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None where there is none. Never runs code: tensors and plain values only."""
+        """The last checkpoint, or None where there is none. Never runs code: tensors and plain values only.
+
+        `WeightsError` where a single byte is not as it was written (torch itself would load most of those), or
+        the file is not one of simgan's.
+        """
         if not self.checkpoint.exists():
             return None
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+            first, newline, body = self.checkpoint.read_bytes().partition(b"\n")
+            if first + newline != _first_line(body):
+                raise ValueError("digest")
+            state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        except Exception as error:  # a forged file makes the unpickler stumble over anything
             raise WeightsError(
                 f"the checkpoint {self.checkpoint} is damaged or not one of simgan's ({type(error).__name__}); "
                 "restore it from a backup, or delete it to train this run anew"
@@ -186,6 +194,10 @@ class RunDirectory:
 
 
 _OWN_NAMES = {".lock", "samples", "cache", "checkpoints", "config.toml"}
+
+
+def _first_line(body: bytes) -> bytes:
+    return b"simgan checkpoint sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
