@@ -78,7 +78,11 @@ def training_charts(run: RunRecord) -> list[LineChart]:
 def _series(
     rows: Sequence[Row], key: str, name: str, look: str, *, dots: bool = False, factor: float = 1.0
 ) -> Series:
-    found = [(float(row["step"]), factor * float(row[key])) for row in rows if key in row]
+    found = [
+        (float(row["step"]), factor * float(row[key]))
+        for row in rows
+        if math.isfinite(row.get(key, math.nan))
+    ]
     return Series(name, look, [x for x, _ in found], [y for _, y in found], dots)
 
 

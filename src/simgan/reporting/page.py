@@ -69,7 +69,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    trained = load_refiner(run.weights, device="cpu", precision="float32") if run.weights.exists() else None
+    trained = load_refiner(run.weights) if run.weights.exists() else None
     groups = run_facts(run)
     notes = _doubts(run, evaluation)
     if refined is not None and (manifest := read_manifest(Path(refined.root))) is not None:

@@ -71,10 +71,10 @@ class RunRecord:
         if self.finished:
             return f"finished, {steps:,} steps"
         if not self.rows:
-            return f"not started ({steps:,} steps to go)"
+            return f"not started: {steps:,} steps to go"
         if not self.steps:
-            return f"unfinished: in the warm-up, before step 1 of {steps:,}"
-        return f"unfinished: at step {self.steps_done:,} of {steps:,}"
+            return f"in the warm-up, before step 1 of {steps:,}"
+        return f"at step {self.steps_done:,} of {steps:,}"
 
     def _of_kind(self, kind: str) -> list[Row]:
         return [row for row in self.rows if isinstance(row, dict) and row.get("kind") == kind]

@@ -77,7 +77,7 @@ def arms_table(downstream: dict[str, Any]) -> Table:
     )
     better = "higher" if metric.higher_is_better else "lower"
     caption = (
-        f"Mean {metric.name} on {plural(parts[0]['n_test'], 'real test image')}, {better} is better; "
+        f"{metric.name.capitalize()} on {plural(parts[0]['n_test'], 'real test image')}, {better} is better; "
         f"{plural(parts[0]['n_seeds'], 'trained model')} per row. Bars are 95 % intervals, "
         "the dashed line is synthetic."
     )

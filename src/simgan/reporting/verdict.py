@@ -142,32 +142,39 @@ _NEXT = {
 
 def _gain_clause(gain: dict[str, float], metric: Metric, *, n_test: int) -> tuple[Tone, str, str]:
     where = f"on {n_test:,} real test images"
-    between = metric.gain_range(gain["low"], gain["high"])
+    figures = f"{metric.gain(gain['mean'])} {metric.gain_range(gain['low'], gain['high'])}"
     if gain["low"] > 0:
-        return "good", "It helps", f"Refined beats synthetic by {metric.gain(gain['mean'])} {between} {where}"
+        return "good", "It helps", f"Refined beats synthetic by {_by(gain, metric)} {where}"
     if gain["high"] < 0:
         return (
             "bad",
             "It hurts",
             f"Refining did not help: training on refined is worse than on synthetic by "
-            f"{metric.amount(gain['mean'])} ({metric.gain(gain['mean'])} {between}) {where}",
+            f"{metric.amount(gain['mean'])} {where} (gain {figures})",
         )
     return (
         "unclear",
         "No gain shown",
-        f"No gain is shown: refined against synthetic is {metric.gain(gain['mean'])} {between} {where}, "
-        f"and the interval includes 0",
+        f"No gain is shown: that of refined over synthetic is {figures} {where}, and the interval includes 0",
     )
 
 
 def _matched_clause(gain: dict[str, float], metric: Metric) -> tuple[Tone, str, str]:
-    figures = f"{metric.gain(gain['mean'])} {metric.gain_range(gain['low'], gain['high'])}"
     if gain["low"] > 0:
-        return "good", "It helps", f", and level matching alone by {figures}"
+        return "good", "It helps", f", and level matching alone by {_by(gain, metric)}"
     label = "No more than level matching"
+    figures = f"{metric.gain(gain['mean'])} {metric.gain_range(gain['low'], gain['high'])}"
     if gain["high"] < 0:
-        return "unclear", label, f", but level matching alone does better (against it {figures})"
+        return "unclear", label, f", but level matching alone does better (gain over it {figures})"
     return "unclear", label, f", but no gain over level matching alone is shown ({figures})"
+
+
+def _by(gain: dict[str, float], metric: Metric) -> str:
+    """By how much refined is ahead: more accuracy, or less error, which a plus sign would belie."""
+    between = metric.gain_range(gain["low"], gain["high"])
+    if metric.higher_is_better:
+        return f"{metric.gain(gain['mean'])} {between}"
+    return f"{metric.amount(gain['mean'])} of {metric.name} {between.replace('+', '')}"
 
 
 def _gap_clause(downstream: dict[str, Any]) -> str:
