@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from simgan.config import resolve_configuration
-from simgan.training.algorithm import adversarial_step
+from simgan.training.algorithm import SyntheticBatch, adversarial_step
 from simgan.training.assembly import assemble
 
 
@@ -39,8 +39,9 @@ def main(synthetic: str, real: str, steps: str = "200") -> None:
         players.objective = replace(players.objective, feature_transform=coarse)
         synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
 
-        def draw_synthetic() -> Tensor:
-            return players.route.put(assembly.first_stage(assembly.synthetic.encode(synthetic_stream.next())))
+        def draw_synthetic() -> SyntheticBatch:
+            native = assembly.synthetic.encode(synthetic_stream.next())
+            return SyntheticBatch(players.route.put(assembly.first_stage(native)))
 
         def draw_real() -> Tensor:
             return players.route.put(assembly.real.encode(real_stream.next()))

@@ -242,6 +242,23 @@ def test_check_gives_the_same_as_json(trees: Path, capsys: pytest.CaptureFixture
     assert found["configuration"]["training"]["batch_size"] == 4
 
 
+def test_check_names_only_the_warm_ups_and_terms_that_there_are(
+    trees: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["check", "default", "--set", "synthetic.root=synthetic", "--set", "real.root=real"]
+    line += ["--set", "training.batch_size=4", "--set", "training.warmup_discriminator_steps=0"]
+    line += ["--set", "training.warmup_task_steps=0", "--set", "objective.task_consistency_weight=0"]
+    assert run(line) == 0
+    out = capsys.readouterr().out
+    assert "warm-up        none" in out
+    assert "μ" not in out
+    line += ["--set", "training.warmup_refiner_steps=7", "--set", "training.warmup_task_steps=8"]
+    assert run([*line, "--set", "objective.task_consistency_weight=0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "7 of the refiner alone, 8 of the task alone" in out
+    assert "μ = 0.5" in out
+
+
 def test_check_says_the_faults_of_both_trees_at_once(trees: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (trees / "synthetic" / "0" / "00000.png").write_bytes(b"not an image")
     (trees / "synthetic" / "1" / "00001.png").write_bytes(b"not an image either")

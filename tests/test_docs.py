@@ -130,6 +130,16 @@ def _table(name: str) -> Any:
     return getattr(Configuration(), name)
 
 
+def test_every_warning_in_the_guide_is_one_that_the_code_gives() -> None:
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    code = re.sub(r'"\n\s*f?"', "", code)  # strings written over several lines
+    table = (ROOT / "docs" / "guide.md").read_text("utf-8").split("| warning |")[1].split("\n\n")[0]
+    said = [text for row in table.splitlines()[2:] for text in re.findall(r"\*([^*]+)\*", row.split("|")[1])]
+    assert len(said) > 8
+    fragments = [part.strip() for text in said for part in text.split("…") if part.strip()]
+    assert [fragment for fragment in fragments if fragment not in code] == []
+
+
 def test_every_function_in_the_paper_map_exists() -> None:
     text = (ROOT / "docs" / "paper-map.md").read_text("utf-8")
     names = re.findall(r"`(simgan\.[\w.]+)\.(\w+)`", text)

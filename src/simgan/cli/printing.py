@@ -53,14 +53,18 @@ def bullets(title: str, sentences: Iterable[str]) -> str:
 def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
     """What `simgan check` says of an assembly's description: data, networks, λ, and how long it will train."""
     values, weight, t = found["value_range"], found["self_regularization_weight"], configuration.training
-    r, d = found["refiner"], found["discriminator"]
+    r, d, mu = found["refiner"], found["discriminator"], configuration.objective.task_consistency_weight
     levels = (values["high"] - values["low"]) // values["step"] + 1
     invalid = "" if values["invalid"] is None else f", {values['invalid']} means no measurement"
     grid, crop = d["patch_grid"], found["crop"]
     history = f"{t.history_batches * t.batch_size:,} refined images" if t.history_batches else "none"
-    warmups = f"{t.warmup_refiner_steps:,} of the refiner alone, {t.warmup_discriminator_steps:,} of the discriminator"
+    warmups = [
+        f"{getattr(t, field.name):,} of the {field.name.removeprefix('warmup_').removesuffix('_steps')} alone"
+        for field in dataclasses.fields(t)
+        if field.name.startswith("warmup_") and getattr(t, field.name)
+    ]
     updates = f"K_g = {t.refiner_updates_per_step}, K_d = {t.discriminator_updates_per_step}"
-    lines = [
+    lines: list[tuple[str, object]] = [
         ("recipe", f"{configuration.recipe}, seed {configuration.seed}"),
         ("synthetic", _describe_scan(found["synthetic"], configuration.synthetic)),
         ("real", _describe_scan(found["real"], configuration.real)),
@@ -74,8 +78,9 @@ def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
                           f"field {d['receptive_field_px']} px, {grid[0]}×{grid[1]} patches"),
         ("λ", f"{weight['mean_form']:.4g} in mean form = {weight['paper_form']:.4g} in the paper's form, "
               f"ψ = {configuration.objective.feature_transform}"),
+        ("task", f"consistency of the labels, μ = {mu:.4g}" if mu else None),
         ("history", history),
-        ("warm-up", warmups),
+        ("warm-up", ", ".join(warmups) or "none"),
         ("training", f"{t.steps:,} steps of {t.batch_size} images, {updates}, {t.optimizer}"),
         ("computes on", found["route"]),
     ]  # fmt: skip
