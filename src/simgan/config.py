@@ -93,6 +93,9 @@ class ObjectiveSettings:
     """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]."""
     feature_transform: Literal["identity", "gradients", "channel_mean", "local_contrast"] = "identity"
     """ψ."""
+    task_consistency_weight: float = 0.0
+    """μ: a task network that learns from synthetic and refined images must still read the synthetic label; 0: none.
+    Needs labels on the synthetic side (class folders or labels.csv); without them it is left out, with a warning."""
     patches: Literal["mean", "sum"] = "mean"
     """Whether the patches (and pixels) of an image are averaged, or summed as published."""
 
@@ -111,6 +114,8 @@ class TrainingSettings:
     """K_d."""
     warmup_refiner_steps: int = 0
     """Updates of R on self-regularization alone, before all else."""
+    warmup_task_steps: int = 0
+    """Updates of the task network of task consistency on synthetic images alone, before D's warm-up."""
     warmup_discriminator_steps: int = 0
     """Updates of D alone, after R's warm-up; they fill the history."""
     history_batches: int = 50
@@ -326,7 +331,9 @@ def _rule_faults(c: Configuration) -> list[str]:
     not_negative = {
         "refiner.blocks": r.blocks,
         "objective.self_regularization_weight": c.objective.self_regularization_weight,
+        "objective.task_consistency_weight": c.objective.task_consistency_weight,
         "training.warmup_refiner_steps": t.warmup_refiner_steps,
+        "training.warmup_task_steps": t.warmup_task_steps,
         "training.warmup_discriminator_steps": t.warmup_discriminator_steps,
         "training.history_batches": t.history_batches,
         "training.augmentation_shift_px": t.augmentation_shift_px,

@@ -57,6 +57,10 @@ class BatchStream:
 
     def next(self) -> torch.Tensor:
         """The next batch (N, C, h, w)."""
+        return self.next_with_indices()[0]
+
+    def next_with_indices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next batch (N, C, h, w), and which images of the cache they are, (N,) int64."""
         images = self._draw()
         if self._whole:
             batch = self._cache.gather(images)
@@ -65,9 +69,8 @@ class BatchStream:
         self._position += self._batch_size
         channels_first = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         # torch has no arithmetic on uint16
-        return torch.from_numpy(
-            channels_first.astype(np.int32) if batch.dtype == np.uint16 else channels_first
-        )
+        native = channels_first.astype(np.int32) if batch.dtype == np.uint16 else channels_first
+        return torch.from_numpy(native), torch.from_numpy(images)
 
     def state_dict(self) -> dict[str, int]:
         """{"position": images drawn so far}."""

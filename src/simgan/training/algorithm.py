@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,19 @@ from simgan.nn.losses import (
 )
 from simgan.nn.quantization import Quantization
 from simgan.nn.route import Route
+from simgan.training.task_consistency import TaskConsistency
 
-Draw = Callable[[], Tensor]
-"""Draws the next batch, (N, C, H, W) float32 in [-1, 1] on the route's device."""
+
+class SyntheticBatch(NamedTuple):
+    """Synthetic images (N, C, H, W) float32 in [-1, 1] on the route's device, and their labels where they are used."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+DrawSynthetic = Callable[[], SyntheticBatch]
+DrawReal = Callable[[], Tensor]
+"""Draws the next real images, (N, C, H, W) float32 in [-1, 1] on the route's device."""
 
 Metrics = dict[str, Tensor]
 """Named scalars, still on the device: reading them is the caller's decision to wait."""
@@ -64,6 +75,7 @@ class Players:
     carries_lowest: bool
     """Whether pixels at −1, where invalid ones are encoded, pass the refiner unchanged."""
     generator: torch.Generator
+    task: TaskConsistency | None = None
 
     def refine(self, synthetic: Tensor) -> Tensor:
         """x̃ = R_θ(x), float32."""
@@ -85,9 +97,14 @@ class Players:
         return logits.float()
 
 
-def update_refiner(players: Players, synthetic: Tensor, *, adversarial: bool = True) -> Metrics:
-    """One optimizer step of R on equation 4; with `adversarial` False on its self-regularization alone."""
-    objective = players.objective
+def update_refiner(
+    players: Players, synthetic: Tensor, labels: Tensor | None = None, *, adversarial: bool = True
+) -> Metrics:
+    """One optimizer step of R on equation 4; with `adversarial` False on its self-regularization alone.
+
+    Where there is task consistency, R's loss has its term, and one step of the task network follows.
+    """
+    objective, task = players.objective, players.task
     # Eval mode keeps spectral normalization's power iteration, which is D's state, out of R's update.
     players.discriminator.eval().requires_grad_(False)
     players.refiner.train()
@@ -106,6 +123,11 @@ def update_refiner(players: Players, synthetic: Tensor, *, adversarial: bool = T
             patch_count=logits[0].numel(),
             patches=objective.patches,
         )
+        if task is not None and labels is not None:
+            consistency = task.loss(players.quantization.quantize(refined), labels)
+            scale = logits[0].numel() if objective.patches == "sum" else 1
+            loss = loss + task.weight * scale * consistency
+            metrics["task_consistency"] = consistency.detach()
         metrics |= {"adversarial_loss": adversarial_loss.detach(), "refiner_loss": loss.detach()}
     else:
         loss = regularization
@@ -113,6 +135,9 @@ def update_refiner(players: Players, synthetic: Tensor, *, adversarial: bool = T
     loss.backward()  # type: ignore[no-untyped-call]
     players.refiner_optimizer.step()
     average_into(players.averaged_refiner, players.refiner, decay=players.averaging_decay)
+    if adversarial and task is not None and labels is not None:
+        both = torch.cat([synthetic, players.quantization.quantize(refined.detach())])
+        metrics["task_loss"] = task.update(both, torch.cat([labels, labels]))
     return metrics
 
 
@@ -150,10 +175,17 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     }
 
 
+def update_task(players: Players, batch: SyntheticBatch) -> Metrics:
+    """One optimizer step of the task network on synthetic images alone: its warm-up."""
+    assert players.task is not None, "only where task consistency is on"
+    assert batch.labels is not None, "task consistency draws labels"
+    return {"task_loss": players.task.update(batch.images, batch.labels)}
+
+
 def adversarial_step(
     players: Players,
-    draw_synthetic: Draw,
-    draw_real: Draw,
+    draw_synthetic: DrawSynthetic,
+    draw_real: DrawReal,
     *,
     refiner_updates: int,
     discriminator_updates: int,
@@ -161,9 +193,9 @@ def adversarial_step(
     """One turn of Algorithm 1: K_g updates of R, then K_d of D; the metrics of the last of each."""
     metrics: Metrics = {}
     for _ in range(refiner_updates):
-        metrics |= update_refiner(players, draw_synthetic())
+        metrics |= update_refiner(players, *draw_synthetic())
     for _ in range(discriminator_updates):
-        metrics |= update_discriminator(players, draw_synthetic(), draw_real())
+        metrics |= update_discriminator(players, draw_synthetic().images, draw_real())
     return metrics
 
 

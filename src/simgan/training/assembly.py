@@ -15,6 +15,7 @@ from torch import Tensor
 
 from simgan.config import Configuration
 from simgan.data.cache import ImageCache, open_cache
+from simgan.data.labels import Labels, detect_label_format, read_labels
 from simgan.data.streams import BatchStream
 from simgan.data.trees import ImageTree, Progress
 from simgan.errors import ConfigurationError, DataError
@@ -34,14 +35,16 @@ from simgan.nn.losses import paper_weight
 from simgan.nn.quantization import Quantization
 from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.nn.route import Route, choose_route
+from simgan.tasks.network import SMALLEST_SIDE
 from simgan.training.algorithm import Objective, Players, moving_average_of
+from simgan.training.task_consistency import TaskConsistency
 
 FEWEST_JUDGED = 5  # images of a side that the two-sample test needs: one a fold
 _HELD_OUT_BLOCKS = 10
 _MATCHING_SAMPLE = 2048  # images of each side that level matching is fitted on
 
 # Every random draw has its own seed, derived from the run's: streams never run in step.
-_SYNTHETIC_STREAM, _REAL_STREAM = 1, 2
+_SYNTHETIC_STREAM, _REAL_STREAM, _TASK_NETWORK = 1, 2, 3
 
 
 @dataclass
@@ -80,6 +83,8 @@ class Assembly:
     refiner_spec: RefinerSpec
     discriminator_spec: DiscriminatorSpec
     level_matching: LevelMatching | None
+    labels: Labels | None
+    """Of the synthetic images, where task consistency uses them."""
     route: Route
     warnings: tuple[str, ...]
 
@@ -145,8 +150,21 @@ class Assembly:
             averaged_refiner=moving_average_of(refiner, decay=c.refiner.average_decay),
             averaging_decay=c.refiner.average_decay,
             augmentation=augmentation,
+            task=self._task(),
             carries_lowest=self.value_range.invalid is not None,
             generator=torch.Generator().manual_seed(c.seed),
+        )
+
+    def _task(self) -> TaskConsistency | None:
+        if self.labels is None:
+            return None
+        c = self.configuration
+        return TaskConsistency(
+            self.labels,
+            weight=c.objective.task_consistency_weight,
+            image_shape=(self.refiner_spec.channels, *self.crop),
+            device=self.route.device,
+            seed=_derived_seed(c.seed, _TASK_NETWORK),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -213,6 +231,7 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
             synthetic=synthetic.sample(spread(len(synthetic_cache), _MATCHING_SAMPLE), crop),
             real=real.sample(training[spread(len(training), _MATCHING_SAMPLE)], crop),
         )
+    labels, left_out = _labels(c, synthetic_cache, crop)
     bit_depth = synthetic_cache.scan.pixel_format.bit_depth
     return Assembly(
         configuration=c,
@@ -225,8 +244,9 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         refiner_spec=refiner,
         discriminator_spec=discriminator,
         level_matching=matching,
+        labels=labels,
         route=choose_route(device=c.run.device, precision=c.run.precision, bit_depth=bit_depth),
-        warnings=tuple(_warnings(synthetic_cache, real_cache, value_range)),
+        warnings=(*_warnings(synthetic_cache, real_cache, value_range), *left_out),
     )
 
 
@@ -314,6 +334,30 @@ def _refiner_spec(c: Configuration, discriminator: DiscriminatorSpec) -> Refiner
     field = discriminator_receptive_field(discriminator)
     blocks = derive_refiner(channels=discriminator.channels, field=field, width=r.width).blocks
     return RefinerSpec(discriminator.channels, r.width, blocks, r.kernel, r.first_kernel, r.output)
+
+
+def _labels(
+    c: Configuration, synthetic: ImageCache, crop: tuple[int, int]
+) -> tuple[Labels | None, tuple[str, ...]]:
+    """The synthetic labels for task consistency, or None and a warning why it is left out."""
+    if not c.objective.task_consistency_weight:
+        return None, ()
+    tree = ImageTree(c.synthetic.root, c.synthetic.images)
+    if detect_label_format(tree) is None:
+        return None, (
+            f"task consistency is left out: no labels found in {c.synthetic.root} (class folders or a labels.csv); "
+            "set objective.task_consistency_weight = 0 to say that this is meant",
+        )
+    if min(crop) < SMALLEST_SIDE:
+        return None, (
+            f"task consistency is left out: it needs images of at least {SMALLEST_SIDE} pixels a side",
+        )
+    labels = read_labels(tree, synthetic.paths)
+    if labels.kind == "value" and synthetic.equal_size != crop:
+        return None, (
+            "task consistency is left out: random crops would move the labels; use images of one size",
+        )
+    return labels, ()
 
 
 def _warnings(synthetic: ImageCache, real: ImageCache, value_range: ValueRange) -> list[str]:

@@ -21,7 +21,15 @@ from simgan.data.trees import ImageTree
 from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
 from simgan.nn.refiner import Refiner
-from simgan.training.algorithm import Metrics, Players, adversarial_step, update_discriminator, update_refiner
+from simgan.training.algorithm import (
+    Metrics,
+    Players,
+    SyntheticBatch,
+    adversarial_step,
+    update_discriminator,
+    update_refiner,
+    update_task,
+)
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, judge_candidate
 from simgan.training.run import RunDirectory
@@ -30,7 +38,7 @@ from simgan.training.tracking import TensorBoardTracker
 from simgan.training.watch import Watch
 from simgan.weights import TrainedRefiner, save_refiner
 
-Phase = str  # "warmup_refiner" | "warmup_discriminator" | "adversarial"
+Phase = str  # "warmup_refiner" | "warmup_task" | "warmup_discriminator" | "adversarial"
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Run:
     path: Path
     refiner: Path
     kept_step: int
+    held_out_real: tuple[str, ...]
+    """The unlabelled real images that D never saw: realism is to be measured on these."""
     warnings: tuple[str, ...]
 
 
@@ -115,14 +125,16 @@ def _train(
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
 
-    def draw_synthetic() -> torch.Tensor:
-        return players.route.put(assembly.first_stage(assembly.synthetic.encode(synthetic_stream.next())))
+    def draw_synthetic() -> SyntheticBatch:
+        native, indices = synthetic_stream.next_with_indices()
+        images = players.route.put(assembly.first_stage(assembly.synthetic.encode(native)))
+        return SyntheticBatch(images, None if players.task is None else players.task.labels_of(indices))
 
     def draw_real() -> torch.Tensor:
         return players.route.put(assembly.real.encode(real_stream.next()))
 
     t = c.training
-    turns = t.warmup_refiner_steps + t.warmup_discriminator_steps + t.steps
+    turns = t.warmup_refiner_steps + t.warmup_task_steps + t.warmup_discriminator_steps + t.steps
     started, first_turn = time.monotonic(), state.turn
     tracker = TensorBoardTracker(directory.path / "tensorboard", resume_at=state.turn)
 
@@ -139,9 +151,11 @@ def _train(
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
             if phase == "warmup_refiner":
-                metrics = update_refiner(players, draw_synthetic(), adversarial=False)
+                metrics = update_refiner(players, draw_synthetic().images, adversarial=False)
+            elif phase == "warmup_task":
+                metrics = update_task(players, draw_synthetic())
             elif phase == "warmup_discriminator":
-                metrics = update_discriminator(players, draw_synthetic(), draw_real())
+                metrics = update_discriminator(players, draw_synthetic().images, draw_real())
             else:
                 set_learning_rates(players, t, step)
                 metrics = adversarial_step(
@@ -190,7 +204,8 @@ def _train(
     assert state.kept is not None, "the last step is always a candidate"
     rows = directory.read_metrics()
     warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
-    return Run(directory.path, directory.weights, state.kept.step, (*assembly.warnings, *warnings))
+    held_out = tuple(assembly.real.cache.paths[i] for i in assembly.real_held_out.tolist())
+    return Run(directory.path, directory.weights, state.kept.step, held_out, (*assembly.warnings, *warnings))
 
 
 def phase_of(turn: int, t: TrainingSettings) -> tuple[Phase, int]:
@@ -198,6 +213,9 @@ def phase_of(turn: int, t: TrainingSettings) -> tuple[Phase, int]:
     if turn < t.warmup_refiner_steps:
         return "warmup_refiner", turn
     turn -= t.warmup_refiner_steps
+    if turn < t.warmup_task_steps:
+        return "warmup_task", turn
+    turn -= t.warmup_task_steps
     if turn < t.warmup_discriminator_steps:
         return "warmup_discriminator", turn
     return "adversarial", turn - t.warmup_discriminator_steps
@@ -317,6 +335,7 @@ def _snapshot(
         "discriminator": players.discriminator.state_dict(),
         "refiner_optimizer": players.refiner_optimizer.state_dict(),
         "discriminator_optimizer": players.discriminator_optimizer.state_dict(),
+        "task": None if players.task is None else players.task.state_dict(),
         "history": None if players.history is None else players.history.state_dict(),
         "generator": players.generator.get_state(),
         "synthetic_stream": synthetic.state_dict(),
@@ -342,6 +361,8 @@ def _restore(
     players.discriminator_optimizer.load_state_dict(checkpoint["discriminator_optimizer"])
     if players.history is not None:
         players.history.load_state_dict(checkpoint["history"])
+    if players.task is not None:
+        players.task.load_state_dict(checkpoint["task"])
     players.generator.set_state(checkpoint["generator"])
     synthetic.load_state_dict(checkpoint["synthetic_stream"])
     real.load_state_dict(checkpoint["real_stream"])

@@ -1,0 +1,96 @@
+"""Task consistency: a task network must still read an image's label from its refinement.
+
+Pixel self-regularization keeps a refined image near its synthetic one; it does not know which pixels carry the label.
+The synthetic labels do. A small task network T learns from synthetic and refined images alike, both with the synthetic
+label y, while the refiner is trained so that T reads y from x̃ (Bousmalis et al., PixelDA, CVPR 2017, section 3):
+
+    L_T = ℓ(T(x), y) + ℓ(T(x̃), y)          L_R gains the term  μ·ℓ(T(x̃), y)
+
+ℓ is the cross-entropy for classes and the smooth L1 of standardized values otherwise. Real labels play no part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+from simgan.data.labels import Labels
+from simgan.tasks import StandardAugmentation
+from simgan.tasks.network import build_network
+
+_LEARNING_RATE = 1e-3
+_WEIGHT_DECAY = 0.05
+
+
+class TaskConsistency:
+    """T, its optimizer and its augmentation; `weight` is μ."""
+
+    def __init__(
+        self,
+        labels: Labels,
+        *,
+        weight: float,
+        image_shape: tuple[int, int, int],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        channels, height, width = image_shape
+        values = torch.from_numpy(labels.values)
+        self.weight = weight
+        self._names = labels.names if labels.kind == "value" else ()
+        if labels.kind == "class":
+            self._labels, outputs = values, len(labels.names)
+        else:
+            self._labels, outputs = values.float(), values.shape[1]
+            self._mean, self._deviation = self._labels.mean(0), self._labels.std(0).clamp_min(1e-6)
+        self.network = build_network(channels, height, width, outputs, seed=seed).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
+        )
+        self._augmentation = StandardAugmentation()
+        self._generator = torch.Generator().manual_seed(seed)
+        self._dropout_seed = torch.Generator().manual_seed(seed + 1)
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """The labels of synthetic images number `indices`."""
+        return self._labels[indices]
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """ℓ(T(augmented images), labels), mean over the batch; images (N, C, H, W) in [-1, 1] → scalar."""
+        augmented, moved = self._augmentation(
+            images.cpu(), labels, generator=self._generator, names=self._names
+        )
+        self.network.train()
+        with torch.random.fork_rng(devices=[]):  # dropout knows only the global generator
+            torch.manual_seed(int(torch.randint(2**31, (), generator=self._dropout_seed)))
+            out = self.network(augmented.to(images.device))
+        if self._names:
+            return smooth_l1_loss(out, ((moved - self._mean) / self._deviation).to(out.device))
+        return cross_entropy(out, moved.to(out.device))
+
+    def update(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One optimizer step of T on ℓ(T(images), labels); the loss."""
+        self.network.requires_grad_(True)
+        loss = self.loss(images, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.network.requires_grad_(False)  # the refiner's update passes through T and leaves it alone
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "dropout_seed": self._dropout_seed.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self._dropout_seed.set_state(state["dropout_seed"])
