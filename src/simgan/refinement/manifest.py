@@ -46,7 +46,8 @@ class RefinementReport:
 def build_manifest(
     rows: list[Row], trained: TrainedRefiner, command: Mapping[str, Any], n_carried: int, notes: Iterable[str]
 ) -> dict[str, Any]:
-    """The manifest for the rows of all images, sorted by path. `notes` are warnings from elsewhere."""
+    """The manifest for the rows of all images, sorted by path, one refined at least. `notes` are warnings from
+    elsewhere."""
     done = [row for row in rows if row.reason is None]
     levels = _levels(done)
     return {
@@ -87,10 +88,8 @@ def is_lossy(row: Row) -> bool:
     return PurePosixPath(row.path).suffix.lower() in LOSSY_SUFFIXES and not row.unchanged
 
 
-def _levels(done: list[Row]) -> dict[str, float] | None:
+def _levels(done: list[Row]) -> dict[str, float]:
     """Lowest, highest, mean and standard deviation over all values of all images."""
-    if not done:
-        return None
     values, total = sum(row.values for row in done), sum(row.total for row in done)
     # In integers, where nothing cancels: Var = (n Σv² − (Σv)²)/n².
     spread = values * sum(row.squares for row in done) - total**2
@@ -106,7 +105,7 @@ def _training_levels(scan: TreeScan) -> dict[str, float]:
     return {"low": scan.low, "high": scan.high, "mean": scan.level_mean, "std": scan.level_std}
 
 
-def _warnings(rows: list[Row], levels: dict[str, float] | None, trained: TrainedRefiner) -> list[str]:
+def _warnings(rows: list[Row], levels: dict[str, float], trained: TrainedRefiner) -> list[str]:
     """In words, what a user should know before using the tree."""
     done = [row for row in rows if row.reason is None]
     warnings = []
@@ -115,8 +114,6 @@ def _warnings(rows: list[Row], levels: dict[str, float] | None, trained: Trained
         warnings.append(
             f"{len(rejected)} of {len(rows)} images were left out, first {rejected[0].path}: {rejected[0].reason}"
         )
-    if levels is None:
-        return warnings
     scan, value_range = trained.training_scan, trained.value_range
     heights, widths = zip(*scan.sizes, strict=True)
     odd = [
@@ -180,7 +177,7 @@ def read_manifest(out: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(path.read_bytes())
         version = manifest["format_version"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(
