@@ -509,7 +509,7 @@ RECORD: dict[str, Any] = {
         "gap_closed": {"median": 0.625, "low": 0.5, "high": 0.7, "n_seeds": 1}, "reason": None,
     },
     "labels": {
-        "judge_on_refined": 0.95, "judge_on_real": 0.93, "difference_points": 2.0, "low": -1.0, "high": 5.0,
+        "judge_on_refined": 0.95, "judge_on_synthetic": 0.97, "judge_on_real": 0.93, "difference_points": 2.0, "low": -1.0, "high": 5.0,
         "holds": True,
     },
     "warnings": ["few groups"],
@@ -520,7 +520,7 @@ def test_an_evaluation_is_told_with_its_intervals() -> None:
     text = describe_evaluation(RECORD)
     for said in (
         "floor      AUC 0.500", "synthetic       0.5 [0.4, 0.6]", "gain over_synthetic  +0.25 [+0.2, +0.3]",
-        "62% [50%, 70%]", "100 real test images, 3 seeds", "labels hold", "+2.0 points [-1.0, +5.0]", "- few groups",
+        "62% [50%, 70%]", "100 real test images, 3 seeds", "labels hold", "+2.0 points [-1.0, +5.0]", "originals at 0.970", "- few groups",
     ):  # fmt: skip
         assert " ".join(said.split()) in " ".join(text.split())
     arms = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]

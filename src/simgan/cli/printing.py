@@ -157,5 +157,6 @@ def _labels(labels: Mapping[str, Any] | None) -> list[str]:
         "",
         f"labels {verdict}: a judge reads refined images at {labels['judge_on_refined']:.3f}, real ones at "
         f"{labels['judge_on_real']:.3f} ({labels['difference_points']:+.1f} points "
-        f"[{labels['low']:+.1f}, {labels['high']:+.1f}])",
+        f"[{labels['low']:+.1f}, {labels['high']:+.1f}]), the unrefined originals at "
+        f"{labels['judge_on_synthetic']:.3f}",
     ]
