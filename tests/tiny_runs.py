@@ -41,6 +41,8 @@ def write_side(
     random = np.random.default_rng(seed)
     for i in range(count):
         noise = random.integers(0, (high - low) // 2 + 1, shape) + random.integers(0, (high - low) // 2 + 1)
+        if i == 0:
+            noise[0, :2] = [[0], [high - low]]  # both ends of the range occur
         write_image(root / f"{i:03}.png", ((low + noise) // step * step).astype(dtype))
     return root
 
