@@ -20,7 +20,9 @@ def main() -> None:
     )
     for folder in ("synthetic", "real", "real_labelled", "work"):
         parser.add_argument(folder, type=Path)
-    parser.add_argument("--steps", type=int, default=3000, help="steps of Algorithm 1")
+    parser.add_argument(
+        "--recipe", default="default", help="the name of a recipe, or a TOML file of your own"
+    )
     parser.add_argument(
         "--updates", type=int, help="updates of each task model; by default as the images ask for"
     )
@@ -31,11 +33,10 @@ def main() -> None:
     real = simgan.ImageTree(arguments.real)
 
     run = simgan.train(
-        "default",
+        arguments.recipe,
         synthetic=synthetic,
         real=real,
         run_dir=arguments.work / "run",
-        overrides={"training.steps": arguments.steps},
         warn=lambda message: print(f"warning: {message}"),
     )
     print(f"kept the refiner of step {run.kept_step}: {run.refiner}")

@@ -15,6 +15,20 @@ from simgan.simulators.digits import simulate_digits
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUN_HERE = {"own_folders.py", "refine_one_image.py", "new_label_format.py", "own_training_loop.py"}
 
+TINY = """
+[refiner]
+width = 4
+blocks = 1
+[objective]
+task_consistency_weight = 0
+[training]
+steps = 4
+batch_size = 8
+warmup_refiner_steps = 0
+warmup_task_steps = 0
+warmup_discriminator_steps = 2
+"""
+
 
 def run_example(name: str, *arguments: object) -> str:
     """What the example prints; it must succeed."""
@@ -33,7 +47,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(("synthetic", "real", "labelled")):
         simulate_digits(folder / name, count=60, seed=seed)
     trees = (folder / "synthetic", folder / "real", folder / "labelled", folder / "work")
-    out = run_example("own_folders.py", *trees, "--steps", 4, "--updates", 2, "--task-seeds", 1)
+    (folder / "tiny.toml").write_text(TINY)
+    fast = ("--recipe", folder / "tiny.toml", "--updates", 2, "--task-seeds", 1)
+    out = run_example("own_folders.py", *trees, *fast)
     (folder / "said.txt").write_text(out)
     return folder
 
