@@ -585,6 +585,15 @@ def test_a_damaged_journal_is_refused(tree: ImageTree, tmp_path: Path) -> None:
         refine(tree, build_refiner(), out)
 
 
+def test_a_torn_line_does_not_spoil_the_lines_that_follow_it(tree: ImageTree, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    interrupt(tree, out, after=2)
+    with (out / JOURNAL).open("ab") as journal:
+        journal.write(b'{"path": "images/le')
+    interrupt(tree, out, after=5)
+    assert refine(tree, build_refiner(), out).n_continued == 5
+
+
 def test_a_journal_torn_in_its_first_line_is_begun_anew(tree: ImageTree, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / JOURNAL).write_bytes(b'{"root": "/some')
