@@ -18,7 +18,14 @@ def make_run(folder: Path, *, overrides: Overrides | None = None, **kind: Any) -
     sides = write_sides(folder, synthetic=10, real=40, **kind)
     for side in ("synthetic", "real"):
         (folder / side / "005.png").rename(folder / side / HOSTILE)
-    small = {"training.steps": 4, "run.checkpoint_every": 2, "run.log_every": 1}
+    small = {
+        "training.steps": 4,
+        "run.checkpoint_every": 2,
+        "run.log_every": 1,
+        "objective.self_regularization_weight": 0.1,
+        "objective.task_consistency_weight": 0.0,
+        "data.level_matching": False,
+    }
     train("default", run_dir=folder / "run", overrides=sides | small | (overrides or {}))
     return folder / "run"
 

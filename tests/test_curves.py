@@ -41,6 +41,8 @@ def test_charts_are_drawn_of_what_was_logged() -> None:
         "Told from real",
     ]
     assert training_charts(run_with([])) == []
+    with_task = training_charts(run_with([step(1, task_consistency=0.3)]))
+    assert [chart.title for chart in with_task] == ["Task consistency"]
 
 
 def test_the_last_kept_candidate_is_marked() -> None:

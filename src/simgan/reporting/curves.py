@@ -10,7 +10,7 @@ from simgan.reporting.record import Row, RunRecord
 
 
 def training_charts(run: RunRecord) -> list[LineChart]:
-    """Candidates first (they decide what is kept), then losses and D's accuracy; over steps of Algorithm 1."""
+    """Over steps of Algorithm 1: candidates first, as they decide what is kept, then losses and accuracy."""
     kept = run.kept
     marker = None if kept is None else float(kept["step"])
     coin_toss = _coin_toss(run)
@@ -70,6 +70,13 @@ def training_charts(run: RunRecord) -> list[LineChart]:
             reference=(50.0, "guessing"),
             marker=marker,
             unit="\u202f%",
+        ),
+        line_chart(
+            "Task consistency",
+            [_series(run.steps, "task_consistency", "loss on refined images", "refined")],
+            caption="Loss of the task network that reads the synthetic label from the refined image. "
+            "Rising, labels drift.",
+            marker=marker,
         ),
     ]
     return [chart for chart in charts if chart is not None]

@@ -207,19 +207,20 @@ def _objective_facts(run: RunRecord) -> Facts:
         facts["λ, as in the paper"] = (
             f"{figure(forms['paper_form'])} (sum over pixels beside sum over patches)"
         )
-    return facts | {
-        "ψ": o.feature_transform,
-        "patches of an image": {"mean": "averaged", "sum": "summed"}[o.patches],
-    }
+    facts["ψ"] = o.feature_transform
+    if o.task_consistency_weight:
+        facts["task consistency μ"] = figure(o.task_consistency_weight)
+    return facts | {"patches of an image": {"mean": "averaged", "sum": "summed"}[o.patches]}
 
 
 def _training_facts(t: TrainingSettings) -> Facts:
     history = t.history_batches * t.batch_size
+    task = f", then the task network {t.warmup_task_steps:,}" if t.warmup_task_steps else ""
     return {
         "steps T": f"{t.steps:,}",
         "batch b": str(t.batch_size),
         "updates a step": f"R {t.refiner_updates_per_step} (K_g), D {t.discriminator_updates_per_step} (K_d)",
-        "warm-up": f"R {t.warmup_refiner_steps:,}, then D {t.warmup_discriminator_steps:,} updates",
+        "warm-up": f"R {t.warmup_refiner_steps:,}{task}, then D {t.warmup_discriminator_steps:,} updates",
         "history B": f"{plural(history, 'image')} ({t.history_batches} batches)" if history else "none",
         "optimizer": f"{t.optimizer}, R {t.refiner_learning_rate:g}, D {t.discriminator_learning_rate:g}, "
         f"decay {t.learning_rate_decay}",
