@@ -16,6 +16,7 @@ from simgan.nn.history import HistoryBuffer
 from simgan.nn.losses import PatchReduction
 from simgan.training.algorithm import (
     Players,
+    SyntheticBatch,
     adversarial_step,
     average_into,
     moving_average_of,
@@ -312,15 +313,16 @@ def test_a_turn_is_k_g_updates_of_the_refiner_then_k_d_of_the_discriminator(
         monkeypatch.setattr(optimizer, "step", lambda name=name, step=step: (order.append(name), step()))
     drawn = {"synthetic": 0, "real": 0}
 
-    def draw(side: str) -> Callable[[], Tensor]:
-        def next_batch() -> Tensor:
-            drawn[side] += 1
-            return images(4, drawn[side])
+    def draw_synthetic() -> SyntheticBatch:
+        drawn["synthetic"] += 1
+        return SyntheticBatch(images(4, drawn["synthetic"]))
 
-        return next_batch
+    def draw_real() -> Tensor:
+        drawn["real"] += 1
+        return images(4, 100 + drawn["real"])
 
     metrics = adversarial_step(
-        players, draw("synthetic"), draw("real"), refiner_updates=k_g, discriminator_updates=k_d
+        players, draw_synthetic, draw_real, refiner_updates=k_g, discriminator_updates=k_d
     )
     assert order == ["refiner"] * k_g + ["discriminator"] * k_d
     assert drawn == {"synthetic": k_g + k_d, "real": k_d}

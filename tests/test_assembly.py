@@ -172,7 +172,7 @@ def test_derived_networks_have_similar_fields(assembled: Assemble) -> None:
     a = assembled({"refiner.blocks": 0, "discriminator.layers": []}, shape=(24, 20, 1))
     field = discriminator_receptive_field(a.discriminator_spec)
     assert field <= 20
-    assert field <= refiner_receptive_field(a.refiner_spec) < field + 4
+    assert field <= refiner_receptive_field(a.refiner_spec)
     settings = a.configuration.refiner
     assert (a.refiner_spec.width, a.refiner_spec.output) == (settings.width, settings.output)
 

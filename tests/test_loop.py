@@ -39,7 +39,7 @@ def uninterrupted(overrides: Overrides, tmp_path_factory: pytest.TempPathFactory
 def after_turn(number: int, action: Callable[[], Any], patch: pytest.MonkeyPatch) -> None:
     """Does `action` when that many turns of this call are done, whatever their phase."""
     turns = 0
-    for name in ("update_refiner", "update_discriminator", "adversarial_step"):
+    for name in ("update_refiner", "update_task", "update_discriminator", "adversarial_step"):
         original = getattr(loop_module, name)
 
         def wrapped(*arguments: Any, original: Callable[..., Any] = original, **options: Any) -> Any:
@@ -258,6 +258,27 @@ def test_every_kind_of_run_continues_exactly(
     assert final_state(tmp_path / "parts") == final_state(tmp_path / "whole")
 
 
+def test_a_run_with_task_consistency_continues_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = write_sides(tmp_path)
+    names = [f"{i:03}.png,{i % 3}" for i in range(24)]
+    (tmp_path / "synthetic/labels.csv").write_text("\n".join(["path,class", *names]) + "\n")
+    changed = overrides | {
+        "objective.task_consistency_weight": 1.0,
+        "training.warmup_task_steps": 2,
+        "training.steps": 4,
+    }
+    train("default", run_dir=tmp_path / "whole", overrides=changed)
+    for _ in range(12):
+        with monkeypatch.context() as patch:
+            after_turn(1, interrupt, patch)
+            with pytest.raises(KeyboardInterrupt):
+                train("default", run_dir=tmp_path / "parts", overrides=changed)
+    train("default", run_dir=tmp_path / "parts", overrides=changed)
+    assert final_state(tmp_path / "parts") == final_state(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     "kind",
     [{"dtype": np.uint16, "high": 60_000}, {"shape": (8, 8, 3)}, {"step": 15, "low": 0, "high": 240}],
@@ -316,13 +337,13 @@ def test_a_run_that_died_after_keeping_a_refiner_but_before_its_checkpoint_ends_
 
 
 def test_killed_runs_continue_exactly(tmp_path: Path) -> None:
-    """Three kills with SIGKILL at random moments; `make soak` does twenty."""
+    """Two kills with SIGKILL at random moments; `make soak` does twenty."""
     program = Path(tiny_runs.__file__).with_name("kill_and_continue.py")
     done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path), "3", "0"], capture_output=True, text=True, check=False
+        [sys.executable, str(program), str(tmp_path), "2", "0"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "3 kills, 3 identical"
+    assert done.stdout.splitlines()[-1] == "2 kills, 2 identical"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -408,7 +429,9 @@ def test_divergence_stops_the_run_and_keeps_its_last_good_state(
         "run.log_every": 1,
     }
     for _ in range(2):  # continued, it stops again: nothing is overwritten
-        with pytest.raises(TrainingError, match=r"diverged at turn 1[345]: .*last good checkpoint and refiner") as e:
+        with pytest.raises(
+            TrainingError, match=r"diverged at turn 1[345]: .*last good checkpoint and refiner"
+        ) as e:
             train("default", run_dir=tmp_path, overrides=changed)
         assert "discriminator_learning_rate" in str(e.value)
         checkpoint = RunDirectory(tmp_path).load_checkpoint()
@@ -419,9 +442,13 @@ def test_divergence_stops_the_run_and_keeps_its_last_good_state(
         load_refiner(tmp_path)
 
 
-def test_divergence_in_a_warm_up_is_seen_before_anything_is_kept(overrides: Overrides, tmp_path: Path) -> None:
+def test_divergence_in_a_warm_up_is_seen_before_anything_is_kept(
+    overrides: Overrides, tmp_path: Path
+) -> None:
     changed = overrides | {"training.refiner_learning_rate": 1e20}
-    with pytest.raises(TrainingError, match=r"diverged at turn 2: self_regularization became infinite or not a num"):
+    with pytest.raises(
+        TrainingError, match=r"diverged at turn 2: self_regularization became infinite or not a num"
+    ):
         train("default", run_dir=tmp_path, overrides=changed)
     assert RunDirectory(tmp_path).load_checkpoint() is None
 
@@ -458,12 +485,13 @@ def test_weights_that_diverged_in_the_very_last_update_are_not_kept(
 
 
 def test_the_phases_by_hand() -> None:
-    t = resolve_configuration(
-        "default", {"training.warmup_refiner_steps": 2, "training.warmup_discriminator_steps": 1}
-    )
-    assert [phase_of(turn, t.training) for turn in range(5)] == [
+    warm_ups = {"refiner": 2, "task": 1, "discriminator": 1}
+    overrides = {f"training.warmup_{name}_steps": steps for name, steps in warm_ups.items()}
+    t = resolve_configuration("default", overrides).training
+    assert [phase_of(turn, t) for turn in range(6)] == [
         ("warmup_refiner", 0),
         ("warmup_refiner", 1),
+        ("warmup_task", 0),
         ("warmup_discriminator", 0),
         ("adversarial", 0),
         ("adversarial", 1),
@@ -493,7 +521,7 @@ def test_both_optimizers_follow_the_schedule_and_warm_ups_do_not(
     overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[tuple[float, float]] = []
-    for name in ("update_refiner", "update_discriminator", "adversarial_step"):
+    for name in ("update_refiner", "update_task", "update_discriminator", "adversarial_step"):
         original = getattr(loop_module, name)
 
         def wrapped(players: Any, *a: Any, original: Callable[..., Any] = original, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from dataclasses import asdict, dataclass, replace
@@ -195,6 +196,7 @@ class Assembly:
                 "mean_form": weight,
                 "paper_form": paper_weight(weight, image_shape=shape, patch_count=math.prod(grid)),
             },
+            "labels": None if self.labels is None else _label_digest(self.labels),
             "route": str(self.route),
             "warnings": list(self.warnings),
         }
@@ -334,6 +336,10 @@ def _refiner_spec(c: Configuration, discriminator: DiscriminatorSpec) -> Refiner
     field = discriminator_receptive_field(discriminator)
     blocks = derive_refiner(channels=discriminator.channels, field=field, width=r.width).blocks
     return RefinerSpec(discriminator.channels, r.width, blocks, r.kernel, r.first_kernel, r.output)
+
+
+def _label_digest(labels: Labels) -> str:
+    return hashlib.sha256(repr((labels.kind, labels.names, labels.values.tolist())).encode()).hexdigest()
 
 
 def _labels(

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -133,7 +133,7 @@ def _train(
     def draw_real() -> torch.Tensor:
         return players.route.put(assembly.real.encode(real_stream.next()))
 
-    t = c.training
+    t = c.training if players.task is not None else replace(c.training, warmup_task_steps=0)
     turns = t.warmup_refiner_steps + t.warmup_task_steps + t.warmup_discriminator_steps + t.steps
     started, first_turn = time.monotonic(), state.turn
     tracker = TensorBoardTracker(directory.path / "tensorboard", resume_at=state.turn)
@@ -293,13 +293,17 @@ def _diverged(what: str, directory: RunDirectory, *, turn: int) -> TrainingError
 
 
 def _refuse_other_images(directory: RunDirectory, assembly: Assembly) -> None:
-    """`RunError` where a side holds other images than when the run began: it would not be the same run."""
-    began_with = directory.read_description()
-    for name, side in (("synthetic", assembly.synthetic), ("real", assembly.real)):
-        if began_with.get(name, {}).get("fingerprint") != side.cache.scan.fingerprint:
+    """`RunError` where images or labels are not those that the run began with: it would not be the same run."""
+    began_with, now = directory.read_description(), assembly.describe()
+    fingerprints = {
+        f"{side} images": [found.get(side, {}).get("fingerprint") for found in (began_with, now)]
+        for side in ("synthetic", "real")
+    }
+    for what, (then, found) in (fingerprints | {"labels": [began_with.get("labels"), now["labels"]]}).items():
+        if then != found:
             raise RunError(
-                f"the {name} images are not those that the run in {directory.path} began with; restore them, or "
-                "choose a new folder for a run on these"
+                f"the {what} are not those that the run in {directory.path} began with; restore them, or choose "
+                "a new folder for a run on these"
             )
 
 
