@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from simgan import config
-from simgan.config import Configuration, recipe_names, recipe_text, resolve_configuration
+from simgan.config import recipe_names, recipe_text, resolve_configuration
+from simgan.settings import Configuration
 
 PAGE = Path(__file__).parent / "recipes.md"
 

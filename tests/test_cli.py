@@ -18,8 +18,9 @@ from simgan.cli import run
 from simgan.cli.arguments import parse_crop, parse_overrides
 from simgan.cli.printing import align, bullets, describe_evaluation, plain
 from simgan.cli.progress import ProgressDisplay, format_seconds, showing_progress
-from simgan.config import Configuration, recipe_names, recipe_text, resolve_configuration
+from simgan.config import recipe_names, recipe_text, resolve_configuration
 from simgan.errors import TrainingError
+from simgan.settings import Configuration
 from simgan.simulators.digits import simulate_digits
 
 TINY: list[str] = []

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from simgan.config import Configuration, ObjectiveSettings
 from simgan.reporting.curves import training_charts
 from simgan.reporting.facts import duration, manifest_facts
 from simgan.reporting.record import RunRecord
+from simgan.settings import Configuration, ObjectiveSettings
 
 
 def run_with(

@@ -16,7 +16,8 @@ import pytest
 
 import simgan
 from simgan.cli.verbs import app, parse
-from simgan.config import Configuration, parse_configuration, recipe_names, recipe_text
+from simgan.config import parse_configuration, recipe_names, recipe_text
+from simgan.settings import Configuration
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -52,6 +52,14 @@ def test_the_darkest_takes_the_darkest_and_the_brightest_the_brightest() -> None
     torch.testing.assert_close(matched, torch.tensor([-0.8, -0.6, -0.5]))
 
 
+def test_few_synthetic_images_take_the_middle_of_their_share_of_the_real_ones() -> None:
+    """Two images stand at 1/4 and 3/4: of six real ones they take the second and the fifth."""
+    synthetic = torch.tensor([0.0, 0.1]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    real = torch.linspace(0.1, 0.6, 6).view(6, 1, 1, 1).expand(6, 1, 2, 2)
+    matched = LevelMatching.fit(synthetic=synthetic, real=real)(synthetic)[:, 0, 0, 0]
+    torch.testing.assert_close(matched, torch.tensor([0.2, 0.5]))
+
+
 def test_every_real_image_serves_as_often_as_any_other() -> None:
     synthetic = torch.linspace(-1, 0, 12).view(12, 1, 1, 1).expand(12, 1, 2, 2)
     real = torch.linspace(0.1, 0.4, 4).view(4, 1, 1, 1).expand(4, 1, 2, 2)

@@ -4,11 +4,12 @@ import tomllib
 
 import pytest
 
-from simgan.config import Configuration, recipe_names, recipe_text, resolve_configuration
+from simgan.config import recipe_names, recipe_text, resolve_configuration
 from simgan.nn.discriminator import DiscriminatorLayer, DiscriminatorSpec
 from simgan.nn.losses import paper_weight
 from simgan.nn.published import GAZE_DISCRIMINATOR, GAZE_REFINER, HANDS_DISCRIMINATOR, HANDS_REFINER
 from simgan.nn.refiner import RefinerSpec
+from simgan.settings import Configuration
 
 
 def networks(c: Configuration) -> tuple[RefinerSpec, DiscriminatorSpec]:

@@ -19,8 +19,9 @@ import pytest
 import torch
 
 import simgan.training.run as run_module
-from simgan.config import Configuration, resolve_configuration
+from simgan.config import resolve_configuration
 from simgan.errors import ConfigurationError, OutputError, RunError, WeightsError
+from simgan.settings import Configuration
 from simgan.training.run import RunDirectory, configuration_differences, read_metrics
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from report_runs import changed, gain, regression
-from simgan.config import Configuration, TrainingSettings
 from simgan.reporting.record import RunRecord
 from simgan.reporting.verdict import judge, share_of_way, tiles
+from simgan.settings import Configuration, TrainingSettings
 
 
 def run_with(*rows: dict[str, Any]) -> RunRecord:

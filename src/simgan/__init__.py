@@ -29,13 +29,14 @@ from simgan.errors import (
 )
 
 if TYPE_CHECKING:
-    from simgan.config import Configuration, resolve_configuration
+    from simgan.config import resolve_configuration
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
     from simgan.evaluation import Evaluation, evaluate
     from simgan.preparation import CenterCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
     from simgan.reporting import InfoReport, info, report
+    from simgan.settings import Configuration
     from simgan.training.loop import Run, train
     from simgan.weights import TrainedRefiner, load_refiner, save_refiner
 
@@ -77,7 +78,7 @@ __all__ = [
 
 # Where each name lives that costs torch, or more, to load. The same list as above for type checkers.
 _MODULE_OF = {
-    "Configuration": "simgan.config",
+    "Configuration": "simgan.settings",
     "resolve_configuration": "simgan.config",
     "Labels": "simgan.data.labels",
     "read_labels": "simgan.data.labels",

@@ -13,161 +13,12 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from simgan.errors import ConfigurationError
-
-
-@dataclass(frozen=True)
-class TreeSettings:
-    """A folder of images."""
-
-    root: str = ""
-    """The folder; relative paths are relative to where the command runs."""
-    images: str = "**/*"
-    """Which files below it are the images (a glob). Label masks are images too: leave them out here."""
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """How pixel values and sizes are read."""
-
-    value_low: int | None = None
-    """Lowest valid pixel value; with `value_high`, declares the range instead of measuring it."""
-    value_high: int | None = None
-    """Highest valid pixel value."""
-    value_step: int = 1
-    """Distance of two neighbouring levels, for declared ranges (12-bit data in the high bits of 16: 16)."""
-    invalid_value: int | None = None
-    """Pixels of this value hold no measurement (depth 0): carried through, and not compared."""
-    crop: tuple[int, ...] | None = None
-    """[height, width] of the training crops; unset: whole images, or the smallest size where sizes differ."""
-    held_out_share: float = 0.15
-    """Share of the unlabelled real images that D never sees: they choose the checkpoint and measure realism."""
-    level_matching: bool = False
-    """Match each synthetic image's histogram to a real one's before the refiner: a stage recorded in the weights."""
-
-
-@dataclass(frozen=True)
-class RefinerSettings:
-    """R_θ."""
-
-    width: int = 64
-    """Feature maps."""
-    blocks: int = 0
-    """Residual blocks; 0: derived, so that R's receptive field reaches D's."""
-    kernel: int = 3
-    """Side of the blocks' convolutions (odd)."""
-    first_kernel: int = 3
-    """Side of the first convolution (odd)."""
-    output: Literal["image", "residual"] = "residual"
-    """"image": the network computes the refined image; "residual": it computes the change, zero at the start."""
-    average_decay: float = 0.0
-    """Decay of the moving average of R's weights that is kept and used for refining; 0: none."""
-
-
-@dataclass(frozen=True)
-class DiscriminatorSettings:
-    """D_φ."""
-
-    width: int = 64
-    """Feature maps of a derived discriminator."""
-    layers: tuple[tuple[int, ...], ...] = ()
-    """[maps, kernel, stride] of each layer, maps 0 for max-pooling; empty: derived from the image size."""
-    output_maps: Literal[1, 2] = 1
-    """1: one logit a patch; 2: the published softmax over two maps (the same function)."""
-    scope: Literal["local", "global"] = "local"
-    """"local": every patch is judged; "global": the image as a whole (ablation)."""
-    spectral_normalization: bool = False
-    """Bounds every layer's Lipschitz constant by 1."""
-
-
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """The losses."""
-
-    self_regularization_weight: float = 0.3
-    """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]."""
-    feature_transform: Literal["identity", "gradients", "channel_mean", "local_contrast"] = "identity"
-    """ψ."""
-    task_consistency_weight: float = 0.0
-    """μ: a task network that learns from synthetic and refined images must still read the synthetic label; 0: none.
-    Needs labels on the synthetic side (class folders or labels.csv); without them it is left out, with a warning."""
-    patches: Literal["mean", "sum"] = "mean"
-    """Whether the patches (and pixels) of an image are averaged, or summed as published."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Algorithm 1."""
-
-    steps: int = 2000
-    """T, turns of Algorithm 1."""
-    batch_size: int = 32
-    """b: real images, and refined images, in one update of D."""
-    refiner_updates_per_step: int = 1
-    """K_g."""
-    discriminator_updates_per_step: int = 1
-    """K_d."""
-    warmup_refiner_steps: int = 0
-    """Updates of R on self-regularization alone, before all else."""
-    warmup_task_steps: int = 0
-    """Updates of the task network of task consistency on synthetic images alone, before D's warm-up."""
-    warmup_discriminator_steps: int = 0
-    """Updates of D alone, after R's warm-up; they fill the history."""
-    history_batches: int = 50
-    """Capacity of the history buffer in batches (B = history_batches · b); 0: no history (ablation)."""
-    optimizer: Literal["sgd", "adam"] = "adam"
-    """Plain SGD, or Adam with β = (0.5, 0.999)."""
-    refiner_learning_rate: float = 1e-3
-    """Step size of R."""
-    discriminator_learning_rate: float = 1e-3
-    """Step size of D."""
-    learning_rate_decay: Literal["none", "linear"] = "none"
-    """"linear": constant for the first half of the steps, then down to 2 % in a straight line."""
-    learning_rate_milestones: tuple[tuple[float, ...], ...] = ()
-    """[step, factor]: from that step on, both learning rates are multiplied by the factor."""
-    augmentation_shift_px: int = 0
-    """Random shift of refined and real images alike before D, in pixels; 0: none."""
-    augmentation_gain: float = 0.0
-    """Random gain of 1 ± this, of refined and real images alike before D; 0: none."""
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What a run writes, and where it computes."""
-
-    checkpoint_every: int = 200
-    """Steps between checkpoints to resume from, sample grids, and candidates for the kept refiner."""
-    log_every: int = 20
-    """Steps between rows of metrics.jsonl."""
-    device: str = "auto"
-    """"auto", "cpu", "cuda"."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """"auto": bf16 where the processor has units for it and the images are 8 bit."""
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """All of a run, beside the recipe's name and the seed that everything is drawn from."""
-
-    recipe: str = "default"
-    seed: int = 0
-    synthetic: TreeSettings = field(default_factory=TreeSettings)
-    real: TreeSettings = field(default_factory=TreeSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    refiner: RefinerSettings = field(default_factory=RefinerSettings)
-    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
-    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    run: RunSettings = field(default_factory=RunSettings)
-
-    def to_toml(self) -> str:
-        """The configuration as TOML that `resolve_configuration` reads back as the same."""
-        return _dump(self)
+from simgan.settings import Configuration
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -193,7 +44,7 @@ def resolve_configuration(
     dotted `overrides` such as {"training.steps": 500} on top; `ConfigurationError` with every fault at once.
     """
     if isinstance(recipe, Configuration):
-        table, where = _parse_toml(recipe.to_toml(), "configuration"), "configuration"
+        table, where = _parse_toml(to_toml(recipe), "configuration"), "configuration"
     elif str(recipe).endswith(".toml"):
         table, where = _read_toml(Path(recipe)), str(recipe)
     else:
@@ -374,7 +225,8 @@ def _is_layer(layer: tuple[int, ...]) -> bool:
     return maps >= 0 and kernel >= 1 and stride >= 1 and (maps == 0 or kernel % 2 == 1)
 
 
-def _dump(configuration: Configuration) -> str:
+def to_toml(configuration: Configuration) -> str:
+    """The configuration as TOML that `resolve_configuration` reads back as the same."""
     lines: list[str] = []
     tables: list[str] = []
     for item in dataclasses.fields(configuration):

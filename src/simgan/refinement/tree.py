@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -26,7 +27,7 @@ from simgan.data.output_folder import (
 )
 from simgan.data.trees import ImageTree, Progress, Reject, refuse_rejects
 from simgan.errors import ConfigurationError, DataError, ImageError, OutputError
-from simgan.images import PixelFormat, ValueRange, decode_image, encode_image, split_alpha, write_atomically
+from simgan.images import PixelFormat, decode_image, encode_image, split_alpha, write_atomically
 from simgan.refinement.journal import JOURNAL, Journal, Row
 from simgan.refinement.manifest import (
     MANIFEST,
@@ -38,8 +39,6 @@ from simgan.refinement.manifest import (
     verify,
 )
 from simgan.weights import TILE, OutOfRange, TrainedRefiner, load_refiner
-
-_AHEAD = 4  # images that are read, and that are written, while one is computed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -178,16 +177,14 @@ def _refine_images(
     max_reject_share: float,
     progress: Progress | None,
 ) -> None:
-    """Read → refine → write, the first and the last in threads; a row in the journal after each file."""
+    """Read, refine, write, several images at once; a row in the journal after each file, in order."""
     done = len(paths) - len(todo)
     ended = set(paths) - set(todo)
     rejects = [Reject(p, r.reason) for p in sorted(ended) if (r := journal.rows[p]).reason is not None]
     if rejects:
         refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
-    with ThreadPoolExecutor(2) as pool:
-        read = _ahead(pool, worker.read, todo)
-        refined = map(worker.refine, read)
-        for row in _ahead(pool, worker.write, refined):
+    with closing(_in_parallel(worker.process, todo)) as rows:
+        for row in rows:
             done += 1
             journal.add(row)
             if row.reason is not None:
@@ -197,32 +194,30 @@ def _refine_images(
                 progress(done, len(paths))
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
-    """function(item) for each item, in order, a few of them computed in the pool before they are asked for."""
+def _in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """function(item) for each item, in order, each computed by one thread with no further threads of its own.
+
+    One convolution of a small image does not keep many cores busy; and so no last bit depends on their number.
+    """
+    threads = torch.get_num_threads()
+    workers = threads + 2  # some are always waiting for the disk
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > _AHEAD:
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
             yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-@dataclass(frozen=True)
-class _Image:
-    """An image on its way: `row` as far as it is known, the bytes of its file, its pixels before and after."""
-
-    row: Row
-    data: bytes = b""
-    synthetic: NDArray[Any] | None = None
-    refined: NDArray[Any] | None = None
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
 class _Worker:
-    """The three steps for one image."""
+    """What is done with one image."""
 
     tree: ImageTree
     trained: TrainedRefiner
@@ -231,79 +226,66 @@ class _Worker:
     out_of_range: OutOfRange
     tile: int
 
-    def read(self, path: str) -> _Image:
-        """The pixels, or the reason why the image is left out."""
-        source = Path(self.tree.root) / path
+    def process(self, path: str) -> Row:
+        """Read, refine, write; the row that says so, or why the image was left out."""
+        source, target = Path(self.tree.root) / path, self.out / path
         stamp = _stamp(source)
         if stamp is None:
             raise DataError(f"{source}: is gone; it was there when refining began: run again")
         row = Row(path, stamp)
         try:
             data = source.read_bytes()
-            array = decode_image(data, suffix=source.suffix)
-        except OSError as error:
-            return _Image(replace(row, reason=f"cannot be read: {error.strerror or error}"))
-        except ImageError as error:
-            return _Image(replace(row, reason=str(error)))
-        wanted, found = self.trained.pixel_format, PixelFormat.of(array)
-        if found != wanted:
-            return _Image(replace(row, reason=f"is {found}, but the refiner was trained on {wanted} images"))
-        colour, _ = split_alpha(array)
-        row = _measured(row, colour, self.trained.value_range)
-        if row.outside and self.out_of_range == "refuse":
-            r = self.trained.value_range
-            reason = (
-                f"{row.outside} values lie outside the trained range {r.low} to {r.high} (they reach from {row.low} "
-                f"to {row.high}); rescale them, or have them clipped with out_of_range='clip'"
-            )
-            return _Image(replace(row, reason=reason))
-        return _Image(replace(row, source=hashlib.sha256(data).hexdigest()), data, array)
-
-    def refine(self, image: _Image) -> _Image:
-        """The pixels refined."""
-        if image.synthetic is None:
-            return image
-        refined = self.trained(image.synthetic, out_of_range="clip", tile=self.tile)
-        return replace(image, refined=refined)
-
-    def write(self, image: _Image) -> Row:
-        """The file in place; what there is to say about it."""
-        row, target = image.row, self.out / image.row.path
-        data = image.data
-        if image.refined is not None:
-            row = replace(row, unchanged=np.array_equal(image.refined, image.synthetic))  # type: ignore[arg-type]
-            if not row.unchanged:
-                try:
-                    data = encode_image(image.refined, target.suffix, self.jpeg_quality)
-                except ImageError as error:
-                    row = replace(row, reason=str(error))
-        if row.reason is not None:
+            synthetic = decode_image(data, suffix=source.suffix)
+            row = self._measured(row, synthetic)
+            refined = self.trained(synthetic, out_of_range="clip", tile=self.tile)
+            unchanged = np.array_equal(refined, synthetic)
+            written = data if unchanged else encode_image(refined, target.suffix, self.jpeg_quality)
+        except (ImageError, OSError) as error:
             remove_file(target)  # one from before the synthetic image changed
-            return row
+            reason = (
+                f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            )
+            return replace(row, reason=reason)
         make_folder(target.parent)
-        write_atomically(target, data)
-        return replace(row, refined=hashlib.sha256(data).hexdigest())
+        write_atomically(target, written)
+        return replace(
+            row,
+            source=hashlib.sha256(data).hexdigest(),
+            refined=hashlib.sha256(written).hexdigest(),
+            unchanged=unchanged,
+        )
 
-
-def _measured(row: Row, colour: NDArray[Any], value_range: ValueRange) -> Row:
-    """`row` with the size and the levels of an image."""
-    values = colour.ravel().astype(np.int64)
-    off_grid = 0
-    if value_range.step > 1:
-        between = (values - value_range.low) % value_range.step != 0
-        off_grid = int(np.count_nonzero(between & ~value_range.is_invalid(values)))
-    return replace(
-        row,
-        height=colour.shape[0],
-        width=colour.shape[1],
-        values=colour.size,
-        low=int(colour.min()),
-        high=int(colour.max()),
-        total=int(values.sum()),
-        squares=int(values @ values),
-        outside=value_range.count_outside(colour),
-        off_grid=off_grid,
-    )
+    def _measured(self, row: Row, image: NDArray[Any]) -> Row:
+        """`row` with the size and the levels of `image`; `ImageError` where it is not of the trained kind."""
+        wanted, found = self.trained.pixel_format, PixelFormat.of(image)
+        if found != wanted:
+            raise ImageError(f"is {found}, but the refiner was trained on {wanted} images")
+        colour, _ = split_alpha(image)
+        value_range = self.trained.value_range
+        low, high = int(colour.min()), int(colour.max())
+        outside = value_range.count_outside(colour)
+        if outside and self.out_of_range == "refuse":
+            raise ImageError(
+                f"{outside} values lie outside the trained range {value_range.low} to {value_range.high} (they reach "
+                f"from {low} to {high}); rescale them, or have them clipped with out_of_range='clip'"
+            )
+        values = colour.ravel().astype(np.int64)
+        off_grid = 0
+        if value_range.step > 1:
+            between = (values - value_range.low) % value_range.step != 0
+            off_grid = int(np.count_nonzero(between & ~value_range.is_invalid(values)))
+        return replace(
+            row,
+            height=colour.shape[0],
+            width=colour.shape[1],
+            values=colour.size,
+            low=low,
+            high=high,
+            total=int(values.sum()),
+            squares=int(values @ values),
+            outside=outside,
+            off_grid=off_grid,
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

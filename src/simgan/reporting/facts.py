@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simgan.config import TrainingSettings
 from simgan.data.trees import TreeScan
 from simgan.images import ValueRange
 from simgan.nn.refiner import RefinerSpec
 from simgan.reporting.numbers import figure, plural
 from simgan.reporting.record import RunRecord
+from simgan.settings import TrainingSettings
 
 Facts = dict[str, str]
 _SHOWN_SIZES = 3

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from simgan.config import to_toml
 from simgan.data.trees import ImageTree
 from simgan.errors import OutputError, require_extra
 from simgan.evaluation import Evaluation
@@ -104,7 +105,7 @@ def render(
         charts=training_charts(run),
         groups=groups,
         commands=commands(run, evaluation),
-        toml=run.configuration.to_toml(),
+        toml=to_toml(run.configuration),
     )
     return text
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simgan.config import Configuration
+from simgan.settings import Configuration
 from simgan.training.run import RunDirectory
 
 Row = dict[str, Any]

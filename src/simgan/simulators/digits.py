@@ -112,7 +112,7 @@ def draw_digit(seed: int, index: int) -> Digit:
     matrix = turn @ np.array([[width_factor, -shear], [0.0, 1.0]])
     centre = np.array([(columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2])
     posed = _warp(stroked, matrix, centre, np.array([_CANVAS / 2, _CANVAS / 2]), _CANVAS)
-    posed = cv2.GaussianBlur(posed, (0, 0), blur * scale)
+    posed = np.asarray(cv2.GaussianBlur(posed, (0, 0), blur * scale), dtype=np.float32)
 
     # Size-normalize: the inked box fills the height of the frame (or its width, if that is larger).
     rows, columns = np.nonzero(posed > 0.5)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan.config import Configuration
 from simgan.data.cache import ImageCache, open_cache
 from simgan.data.labels import Labels, detect_label_format, read_labels
 from simgan.data.streams import BatchStream
 from simgan.data.trees import ImageTree, Progress
-from simgan.errors import ConfigurationError, DataError
-from simgan.images import ValueRange, measure_value_range
+from simgan.errors import ConfigurationError
+from simgan.images import ValueRange
 from simgan.nn.augmentation import DiscriminatorAugmentation
 from simgan.nn.derivation import derive_discriminator, derive_refiner
 from simgan.nn.discriminator import (
@@ -36,12 +34,19 @@ from simgan.nn.losses import paper_weight
 from simgan.nn.quantization import Quantization
 from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.nn.route import Route, choose_route
+from simgan.settings import Configuration
 from simgan.tasks.network import SMALLEST_SIDE
 from simgan.training.algorithm import Objective, Players, moving_average_of
+from simgan.training.inspection import (
+    check_sides,
+    choose_crop,
+    choose_value_range,
+    split_held_out,
+    spread,
+    warn_of_cues,
+)
 from simgan.training.task_consistency import TaskConsistency
 
-FEWEST_JUDGED = 5  # images of a side that the two-sample test needs: one a fold
-_HELD_OUT_BLOCKS = 10
 _MATCHING_SAMPLE = 2048  # images of each side that level matching is fitted on
 
 # Every random draw has its own seed, derived from the run's: streams never run in step.
@@ -159,9 +164,11 @@ class Assembly:
     def _task(self) -> TaskConsistency | None:
         if self.labels is None:
             return None
-        c = self.configuration
+        c, is_class = self.configuration, self.labels.kind == "class"
         return TaskConsistency(
-            self.labels,
+            torch.from_numpy(self.labels.values),
+            classes=len(self.labels.names) if is_class else None,
+            names=() if is_class else self.labels.names,
             weight=c.objective.task_consistency_weight,
             image_shape=(self.refiner_spec.channels, *self.crop),
             device=self.route.device,
@@ -179,6 +186,7 @@ class Assembly:
             "real": self.real.cache.scan.to_dict(),
             "real_training": len(self.real_training),
             "real_held_out": len(self.real_held_out),
+            "real_held_out_paths": [self.real.cache.paths[i] for i in self.real_held_out.tolist()],
             "value_range": self.value_range.to_dict(),
             "crop": list(self.crop),
             "refiner": {
@@ -220,9 +228,9 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         ImageTree(c.synthetic.root, c.synthetic.images), cache_dir, progress=progress
     )
     real_cache = open_cache(ImageTree(c.real.root, c.real.images), cache_dir, progress=progress)
-    _check_sides(c, synthetic_cache, real_cache)
-    value_range = _value_range(c, synthetic_cache, real_cache)
-    crop = _crop(c, synthetic_cache, real_cache)
+    check_sides(c, synthetic_cache, real_cache)
+    value_range = choose_value_range(c, synthetic_cache, real_cache)
+    crop = choose_crop(c, synthetic_cache, real_cache)
     training, held_out = split_held_out(len(real_cache), c.data.held_out_share)
     synthetic, real = DataSide(synthetic_cache, value_range), DataSide(real_cache, value_range)
     discriminator = _discriminator_spec(c, synthetic_cache.scan.pixel_format.channels, crop)
@@ -248,74 +256,8 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         level_matching=matching,
         labels=labels,
         route=choose_route(device=c.run.device, precision=c.run.precision, bit_depth=bit_depth),
-        warnings=(*_warnings(synthetic_cache, real_cache, value_range), *left_out),
+        warnings=(*warn_of_cues(synthetic_cache, real_cache, value_range), *left_out),
     )
-
-
-def spread(count: int, most: int) -> NDArray[np.int64]:
-    """At most `most` of the indices 0 … count − 1, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
-
-
-def split_held_out(count: int, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(training, held-out) indices: held out are contiguous blocks spread evenly over the sorted names.
-
-    Neighbours in a recording are near-copies: single images held out at random would have been seen already.
-    """
-    blocks = min(_HELD_OUT_BLOCKS, max(1, round(count * share)))
-    ends = np.linspace(0, count, blocks + 1).round().astype(int)
-    held = np.zeros(count, dtype=bool)
-    for start, stop in itertools.pairwise(ends):
-        held[start : start + max(1, round((stop - start) * share))] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def _check_sides(c: Configuration, synthetic: ImageCache, real: ImageCache) -> None:
-    if synthetic.scan.pixel_format != real.scan.pixel_format:
-        raise DataError(
-            f"both sides must have the same channels and bit depth: {c.synthetic.root} holds "
-            f"{synthetic.scan.pixel_format}, {c.real.root} holds {real.scan.pixel_format}; convert one of them"
-        )
-    training, held_out = split_held_out(len(real), c.data.held_out_share)
-    needed = max(c.training.batch_size, FEWEST_JUDGED)
-    for root, there in ((c.synthetic.root, len(synthetic)), (c.real.root, len(training))):
-        if there < needed:
-            raise DataError(
-                f"{root} has {there} images for training, at least {needed} are wanted (a batch, and "
-                f"{FEWEST_JUDGED} to judge refiners on); add images, or lower training.batch_size"
-            )
-    if len(held_out) < FEWEST_JUDGED:
-        raise DataError(
-            f"{c.real.root} has {len(real)} images, of which {len(held_out)} would be held out; refiners are judged "
-            f"on at least {FEWEST_JUDGED}: add images, or raise data.held_out_share"
-        )
-
-
-def _value_range(c: Configuration, synthetic: ImageCache, real: ImageCache) -> ValueRange:
-    d = c.data
-    if d.value_low is not None and d.value_high is not None:
-        declared = ValueRange(d.value_low, d.value_high, d.value_step, d.invalid_value)
-        for root, cache in ((c.synthetic.root, synthetic), (c.real.root, real)):
-            low, high = cache.scan.low, cache.scan.high
-            if (low < declared.low and low != declared.invalid) or high > declared.high:
-                raise DataError(
-                    f"{root} holds values from {low} to {high}, outside the declared range {declared.low} to "
-                    f"{declared.high}; correct data.value_low and data.value_high, or the images"
-                )
-        return declared
-    a, b = synthetic.scan, real.scan
-    measured = measure_value_range(
-        min(a.low, b.low), max(a.high, b.high), math.gcd(a.step, b.step), a.pixel_format.bit_depth
-    )
-    return replace(measured, invalid=d.invalid_value)
-
-
-def _crop(c: Configuration, synthetic: ImageCache, real: ImageCache) -> tuple[int, int]:
-    """The size that networks train on: the declared one, else the smallest height and width of both sides."""
-    if c.data.crop is not None:
-        return cast("tuple[int, int]", c.data.crop)
-    sizes = [*synthetic.scan.sizes, *real.scan.sizes]
-    return min(height for height, _ in sizes), min(width for _, width in sizes)
 
 
 def _discriminator_spec(c: Configuration, channels: int, crop: tuple[int, int]) -> DiscriminatorSpec:
@@ -364,30 +306,6 @@ def _labels(
             "task consistency is left out: random crops would move the labels; use images of one size",
         )
     return labels, ()
-
-
-def _warnings(synthetic: ImageCache, real: ImageCache, value_range: ValueRange) -> list[str]:
-    """What a discriminator could use without looking at content: said before training, not found out after."""
-    a, b = synthetic.scan, real.scan
-    warnings = []
-    if a.step != b.step:
-        warnings.append(
-            f"levels: synthetic values are multiples of {a.step}, real ones of {b.step}; the level grid alone tells "
-            "them apart: quantize the simulator's images like the camera's"
-        )
-    span = value_range.high - value_range.low
-    if abs(a.level_mean - b.level_mean) > 0.25 * span:
-        warnings.append(
-            f"levels: the mean is {a.level_mean:.4g} on the synthetic and {b.level_mean:.4g} on the real side; "
-            "set data.level_matching = true, or match the exposure"
-        )
-    if set(a.sizes) != set(b.sizes) and len(a.sizes) == len(b.sizes) == 1:
-        (first,), (second,) = a.sizes, b.sizes
-        warnings.append(
-            f"sizes: synthetic images are {first[0]}×{first[1]}, real ones {second[0]}×{second[1]}; both are cut to "
-            "their common size at native scale: if objects differ in scale, use `simgan prepare --size`"
-        )
-    return warnings
 
 
 def _optimizer(name: str, network: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from simgan.measures import sliced_wasserstein, two_sample_auc
-from simgan.training.assembly import Assembly, spread
+from simgan.training.assembly import Assembly
+from simgan.training.inspection import spread
 
 _SAMPLE = 500  # images of each side that a candidate is judged on
 

@@ -15,12 +15,13 @@ from typing import Any, cast
 import torch
 
 import simgan
-from simgan.config import Configuration, TrainingSettings, resolve_configuration
+from simgan.config import resolve_configuration
 from simgan.data.streams import BatchStream
 from simgan.data.trees import ImageTree
 from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
 from simgan.nn.refiner import Refiner
+from simgan.settings import Configuration, TrainingSettings
 from simgan.training.algorithm import (
     Metrics,
     Players,

@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from simgan.config import Configuration, resolve_configuration
+from simgan.config import resolve_configuration, to_toml
 from simgan.errors import ConfigurationError, OutputError, RunError, WeightsError
 from simgan.images import write_atomically
+from simgan.settings import Configuration
 
 CHECKPOINT_FORMAT = 1
 
@@ -85,7 +86,7 @@ class RunDirectory:
                     f"{self.path} is not a run directory and not empty (it holds {foreign[0]!r}); "
                     "choose a new folder for the run"
                 )
-            write_atomically(recorded, configuration.to_toml().encode())
+            write_atomically(recorded, to_toml(configuration).encode())
             return
         differences = configuration_differences(resolve_configuration(recorded), configuration)
         if differences:
@@ -214,7 +215,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def configuration_differences(recorded: Configuration, wanted: Configuration) -> list[str]:
     """One line per key that differs."""
-    before, after = recorded.to_toml().split("\n"), wanted.to_toml().split("\n")
+    before, after = to_toml(recorded).split("\n"), to_toml(wanted).split("\n")
     try:
         known, asked = _by_key(before), _by_key(after)
     except ValueError as error:  # pragma: no cover - both texts are our own

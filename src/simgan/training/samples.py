@@ -6,8 +6,9 @@ import numpy as np
 from torch import nn
 
 from simgan.images import encode_image, png_grid
-from simgan.training.assembly import Assembly, spread
+from simgan.training.assembly import Assembly
 from simgan.training.candidates import refine_batch
+from simgan.training.inspection import spread
 
 _COLUMNS, _ROWS = 16, 3
 _ZOOM_TO = 48  # small images are enlarged to about this side

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from simgan.data.labels import Labels
 from simgan.tasks import StandardAugmentation
 from simgan.tasks.network import build_network
 
@@ -30,23 +29,26 @@ class TaskConsistency:
 
     def __init__(
         self,
-        labels: Labels,
+        labels: Tensor,
         *,
+        classes: int | None,
+        names: tuple[str, ...],
         weight: float,
         image_shape: tuple[int, int, int],
         device: torch.device,
         seed: int,
     ) -> None:
-        channels, height, width = image_shape
-        values = torch.from_numpy(labels.values)
+        """`labels` of all synthetic images: (n,) int64 below `classes`, or, with `classes` None, (n, d) values in the
+        columns `names`, which say how augmentation moves them.
+        """
         self.weight = weight
-        self._names = labels.names if labels.kind == "value" else ()
-        if labels.kind == "class":
-            self._labels, outputs = values, len(labels.names)
-        else:
-            self._labels, outputs = values.float(), values.shape[1]
+        self._names = names
+        self._is_class = classes is not None
+        self._labels = labels if self._is_class else labels.float()
+        outputs = classes if classes is not None else labels.shape[1]
+        if not self._is_class:
             self._mean, self._deviation = self._labels.mean(0), self._labels.std(0).clamp_min(1e-6)
-        self.network = build_network(channels, height, width, outputs, seed=seed).to(device)
+        self.network = build_network(*image_shape, outputs, seed=seed).to(device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
         )
@@ -67,9 +69,9 @@ class TaskConsistency:
         with torch.random.fork_rng(devices=[]):  # dropout knows only the global generator
             torch.manual_seed(int(torch.randint(2**31, (), generator=self._dropout_seed)))
             out = self.network(augmented.to(images.device))
-        if self._names:
-            return smooth_l1_loss(out, ((moved - self._mean) / self._deviation).to(out.device))
-        return cross_entropy(out, moved.to(out.device))
+        if self._is_class:
+            return cross_entropy(out, moved.to(out.device))
+        return smooth_l1_loss(out, ((moved - self._mean) / self._deviation).to(out.device))
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step of T on ℓ(T(images), labels); the loss."""
