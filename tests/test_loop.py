@@ -147,6 +147,23 @@ def test_warnings_are_told_recorded_and_returned(tmp_path: Path) -> None:
     assert row == {"kind": "warning", "step": 9, "turn": 16, "message": told[0]}
 
 
+def test_a_perfect_discriminator_is_told_while_training(tmp_path: Path) -> None:
+    overrides = write_sides(tmp_path) | {
+        "real.root": str(write_side(tmp_path / "bright", 40, seed=3, low=225, high=255)),
+        "training.steps": 60,
+        "training.refiner_learning_rate": 1e-9,
+        "training.discriminator_learning_rate": 0.05,
+        "refiner.output": "residual",
+        "run.log_every": 1,
+        "run.checkpoint_every": 60,
+    }
+    told: list[str] = []
+    run = train("default", run_dir=tmp_path / "run", overrides=overrides, warn=told.append)
+    perfect = [message for message in told if "without error" in message]
+    assert len(perfect) == 1
+    assert perfect[0] in run.warnings
+
+
 def test_held_out_real_images_never_reach_the_discriminator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -548,7 +548,7 @@ def test_another_refiner_or_setting_in_the_same_folder_is_refused(
     before = contents(out)
     with pytest.raises(OutputError, match=r"another refinement \(refiner was"):
         refine(tree, build_refiner(seed=1), out)
-    with pytest.raises(OutputError, match=r"\(jpeg_quality was 95, now 80; tile was 512, now 64\)"):
+    with pytest.raises(OutputError, match=r"\(jpeg_quality was 95, now 80; tile was 256, now 64\)"):
         refine(tree, build_refiner(), out, jpeg_quality=80, tile=64)
     with pytest.raises(OutputError, match="images was"):
         refine(ImageTree(tree.root, "images/left/*"), build_refiner(), out)

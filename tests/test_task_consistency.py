@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from simgan.config import resolve_configuration
-from simgan.data.labels import Labels
 from simgan.errors import RunError
 from simgan.images import read_image, write_image
 from simgan.training.algorithm import SyntheticBatch, update_discriminator, update_refiner, update_task
@@ -19,13 +18,22 @@ from simgan.training.run import RunDirectory
 from simgan.training.task_consistency import TaskConsistency
 from tiny_runs import Overrides, images, metrics_without_time, tiny_players, write_side, write_sides
 
-CLASSES = Labels("class", np.arange(12) % 3, ("a", "b", "c"))
-VALUES = Labels("value", np.linspace(10, 50, 24).reshape(12, 2), ("eye_x_px", "angle_deg"))
+CLASSES = torch.arange(12) % 3
+VALUES = torch.linspace(10, 50, 24, dtype=torch.float64).reshape(12, 2)
 CPU = torch.device("cpu")
 
 
-def task_of(labels: Labels = CLASSES, *, weight: float = 1.0, seed: int = 0) -> TaskConsistency:
-    return TaskConsistency(labels, weight=weight, image_shape=(1, 8, 8), device=CPU, seed=seed)
+def task_of(labels: Tensor = CLASSES, *, weight: float = 1.0, seed: int = 0) -> TaskConsistency:
+    is_class = labels.ndim == 1
+    return TaskConsistency(
+        labels,
+        classes=3 if is_class else None,
+        names=() if is_class else ("eye_x_px", "angle_deg"),
+        weight=weight,
+        image_shape=(1, 8, 8),
+        device=CPU,
+        seed=seed,
+    )
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
@@ -55,8 +63,7 @@ def test_the_task_network_learns_the_labels() -> None:
 def test_values_are_standardized_before_their_loss() -> None:
     """A loss of standardized values is of the order of one, whatever their unit."""
     for unit in (1.0, 1000.0):
-        labels = Labels("value", np.asarray(VALUES.values) * unit, ("a_deg", "b_deg"))
-        task = task_of(labels)
+        task = task_of(VALUES * unit)
         loss = float(task.loss(images(12), task.labels_of(torch.arange(12))).detach())
         assert 0.1 < loss < 2
 
@@ -143,7 +150,7 @@ def test_the_same_seed_gives_the_same_task_network_and_no_global_generator_plays
 
 
 @pytest.mark.parametrize("labels", [CLASSES, VALUES], ids=["class", "value"])
-def test_a_restored_task_network_goes_on_exactly(labels: Labels) -> None:
+def test_a_restored_task_network_goes_on_exactly(labels: Tensor) -> None:
     chosen = torch.tensor([0, 3, 7, 8])
     task, restored = task_of(labels), task_of(labels, seed=9)
     task.update(images(4), task.labels_of(chosen))

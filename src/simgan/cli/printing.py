@@ -99,6 +99,15 @@ def _describe_scan(scan: Mapping[str, Any], tree: Any) -> str:
     )
 
 
+OWN_FOLDERS = """the same with your own folders:
+  simgan new default my.toml --synthetic SYNTHETIC --real REAL
+  simgan check my.toml
+  simgan train my.toml --run runs/mine
+  simgan refine runs/mine SYNTHETIC --out REFINED
+  simgan evaluate --synthetic SYNTHETIC --refined REFINED --real REAL \\
+    --run runs/mine --real-labelled TEST --out runs/mine
+  simgan report runs/mine"""
+
 _ARM_ORDER = ("synthetic_plain", "synthetic", "synthetic_matched", "refined", "synthetic_plus_refined",
               "refined_plus_some_real", "real")  # fmt: skip
 

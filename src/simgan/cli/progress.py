@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from simgan.training.loop import Progress as TrainingProgress
 
 _SHARE = 0.1  # without a terminal, a line each time that this much more is done
 
@@ -31,6 +35,12 @@ class ProgressDisplay:
                 f"{self._title}  {share:4.0%}  {done:,} of {total:,}{left}{'  ' + note if note else ''}"
             )
 
+    def show_turn(self, at: TrainingProgress) -> None:
+        """Where training stands."""
+        accuracy = at.metrics.get("discriminator_accuracy")
+        said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
+        self.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
+
     def say(self, message: str) -> None:
         """One sentence about what is done now."""
         self._print(f"{self._title}: {message}")
@@ -51,6 +61,12 @@ class _TerminalDisplay(ProgressDisplay):
 
     def advance(self, done: int, total: int, note: str = "", seconds_left: float | None = None) -> None:
         self._bar.update(self._task, completed=done, total=total, note=note)
+
+    def show_turn(self, at: TrainingProgress) -> None:
+        """Where training stands."""
+        accuracy = at.metrics.get("discriminator_accuracy")
+        said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
+        self.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
 
     def say(self, message: str) -> None:
         self._bar.update(self._task, note=message)

@@ -24,13 +24,21 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
-from simgan.cli.printing import align, bullets, describe_evaluation, describe_plan, plain, show, summarize
-from simgan.cli.progress import ProgressDisplay, showing_progress
+from simgan.cli.printing import (
+    OWN_FOLDERS,
+    align,
+    bullets,
+    describe_evaluation,
+    describe_plan,
+    plain,
+    show,
+    summarize,
+)
+from simgan.cli.progress import showing_progress
 from simgan.errors import ConfigurationError, DataError, OutputError
 
 if TYPE_CHECKING:
     from simgan.data.trees import ImageTree
-    from simgan.training.loop import Progress
 
 ALL_IMAGES = "**/*"
 
@@ -186,7 +194,7 @@ def train(
             recipe,
             run_dir=run,
             overrides=overrides,
-            progress=lambda at: _show_turn(display, at),
+            progress=display.show_turn,
             warn=display.warn,
         )
     lines = [
@@ -276,6 +284,7 @@ def evaluate(
     synthetic: Path,
     refined: Path,
     real: Path,
+    run: Path | None = None,
     real_labelled: Path | None = None,
     real_dev: Path | None = None,
     images: str = ALL_IMAGES,
@@ -291,6 +300,7 @@ def evaluate(
     :param synthetic: Tree of the synthetic images, with labels.
     :param refined: The refined tree.
     :param real: Unlabelled real images.
+    :param run: The training run: realism is then measured on the real images that its discriminator never saw.
     :param real_labelled: Labelled real images: the test of the downstream task.
     :param real_dev: Other labelled real images, for the upper bound and the label check (unset: half of the test).
     :param images: Which files of synthetic and refined are the images, as a pattern.
@@ -300,6 +310,7 @@ def evaluate(
     :param task_seeds: How many task models are trained of each kind.
     :param mirror: Mirrored images are as good: the task models' augmentation may flip them.
     """
+    from simgan.training.run import RunDirectory
 
     def real_tree(folder: Path | None) -> ImageTree | None:
         return None if folder is None else simgan.ImageTree(folder, real_images)
@@ -311,6 +322,7 @@ def evaluate(
             real=simgan.ImageTree(real, real_images),
             real_labelled=real_tree(real_labelled),
             real_dev=real_tree(real_dev),
+            real_paths=None if run is None else RunDirectory(run).held_out_real(),
             seed=seed,
             task_seeds=task_seeds,
             mirror=mirror,
@@ -383,12 +395,6 @@ def demo(*, run: Path = Path("runs/demo"), seed: int = 0, switches: Switches = N
     from simgan.studies.demo import run_demo
 
     with showing_progress("demo") as display:
-        evaluation = run_demo(run, seed=seed, say=display.say, progress=lambda at: _show_turn(display, at))
-    text = f"{describe_evaluation(evaluation.record)}\n\nreport: {run / 'report.html'}"
+        evaluation = run_demo(run, seed=seed, say=display.say, progress=display.show_turn)
+    text = f"{describe_evaluation(evaluation.record)}\n\nreport: {run / 'report.html'}\n\n{OWN_FOLDERS}"
     show(evaluation.record, text, as_json=switches.json)
-
-
-def _show_turn(display: ProgressDisplay, at: Progress) -> None:
-    accuracy = at.metrics.get("discriminator_accuracy")
-    said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
-    display.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)

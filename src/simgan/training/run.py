@@ -136,6 +136,15 @@ class RunDirectory:
         path = self.path / "data.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
+    def held_out_real(self) -> list[str]:
+        """The unlabelled real images that D never saw, relative to their tree."""
+        held_out = self.read_description().get("real_held_out_paths")
+        if held_out is None:
+            raise RunError(
+                f"{self.path} has no data.json that lists held-out images; train with `simgan train`"
+            )
+        return [str(path) for path in held_out]
+
     def append_metrics(self, row: dict[str, Any]) -> None:
         """One row at the end of metrics.jsonl."""
         try:

@@ -23,7 +23,7 @@ from simgan.nn.route import Route, choose_route
 from simgan.nn.tiling import apply_tiled
 from simgan.weights.encoding import encode
 
-TILE = 512  # bounds memory at about half a gigabyte for 64 feature maps
+TILE = 256  # bounds memory at about 130 MB for each image in work, with 64 feature maps
 
 OutOfRange = Literal["refuse", "clip"]
 
@@ -111,8 +111,8 @@ class TrainedRefiner:
         """Native (H, W, C) → the same, refined.
 
         One image at a time: libraries choose the order of their sums by the size of the batch, so that an
-        image's last bit, and now and then a grey level, would depend on the images beside it. On a processor
-        larger batches are no faster: a convolution of one image keeps it busy.
+        image's last bit, and now and then a grey level, would depend on the images beside it. On processors
+        larger batches were measured to be no faster.
         """
         assert self.route is not None
         x = torch.from_numpy(self.value_range.encode(synthetic).transpose(2, 0, 1)[None].copy())
