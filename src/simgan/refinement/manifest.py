@@ -112,7 +112,8 @@ def _warnings(rows: list[Row], levels: dict[str, float], trained: TrainedRefiner
     rejected = [row for row in rows if row.reason is not None]
     if rejected:
         warnings.append(
-            f"{len(rejected)} of {len(rows)} images were left out, first {rejected[0].path}: {rejected[0].reason}"
+            f"{len(rejected)} of {len(rows)} images were left out, first {rejected[0].path}: {rejected[0].reason}; "
+            f"files of labels, carried as they are, still name them"
         )
     scan, value_range = trained.training_scan, trained.value_range
     heights, widths = zip(*scan.sizes, strict=True)
