@@ -1,6 +1,6 @@
 """Writes the pages of the documentation that are made from the code: run `make docs` after changing a recipe or a key.
 
-docs/recipes.md: the recipes and every key of a configuration, from the docstrings in simgan/config.py.
+docs/recipes.md: the recipes and every key of a configuration, from the docstrings in simgan/settings.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from simgan import config
+from simgan import settings
 from simgan.config import recipe_names, recipe_text, resolve_configuration
 from simgan.settings import Configuration
 
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent / "recipes.md"
 HEAD = """\
 # Recipes and keys
 
-<!-- Made by docs/generate.py from simgan/config.py and the recipes: change those, then run `make docs`. -->
+<!-- Made by docs/generate.py from simgan/settings.py and the recipes: change those, then run `make docs`. -->
 
 A configuration is a recipe with some keys changed, as TOML. `simgan new default my.toml` writes one to edit,
 `simgan check my.toml` says every fault in it at once. On the command line, `--set training.steps=500` changes one
@@ -68,7 +68,7 @@ def recipes_page() -> str:
 
 def _documented(kind: type) -> tuple[str, dict[str, str]]:
     """The docstring of a class of settings, and that of each of its fields."""
-    tree = ast.parse(inspect.getsource(config))
+    tree = ast.parse(inspect.getsource(settings))
     body = next(
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__
     )

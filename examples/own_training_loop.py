@@ -6,7 +6,7 @@
 the refined image must stay near the synthetic one: here coarse structure has to stay, fine texture is free.
 
 To have the new ψ in configurations as well, it takes a line in FEATURE_TRANSFORMS (simgan/nn/feature_transforms.py)
-and its name in ObjectiveSettings (simgan/config.py).
+and its name in ObjectiveSettings (simgan/settings.py).
 """
 
 from __future__ import annotations
