@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from simgan.errors import ConfigurationError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Route:
         """The context that networks are called in."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
-    def place(self, network: nn.Module) -> nn.Module:
+    def place(self, network: NetworkT) -> NetworkT:
         """`network` on the device, in the memory layout of the route; the same object."""
         return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

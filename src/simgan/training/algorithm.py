@@ -11,6 +11,7 @@ Before it, R alone learns to reproduce its input, then D alone learns from a fix
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from simgan.nn.augmentation import DiscriminatorAugmentation
+from simgan.nn.discriminator import Discriminator
 from simgan.nn.feature_transforms import FeatureTransform
 from simgan.nn.history import HistoryBuffer
 from simgan.nn.losses import (
@@ -62,7 +64,7 @@ class Players:
     """The two networks with all that their updates need."""
 
     refiner: nn.Module
-    discriminator: nn.Module
+    discriminator: Discriminator
     refiner_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     objective: Objective
@@ -100,7 +102,8 @@ class Players:
 def update_refiner(
     players: Players, synthetic: Tensor, labels: Tensor | None = None, *, adversarial: bool = True
 ) -> Metrics:
-    """One optimizer step of R on equation 4; with `adversarial` False on its self-regularization alone.
+    """One optimizer step of R on equation 4; with `adversarial` False on its second term alone, λ included (without
+    it, the printed learning rate on a sum over pixels diverges).
 
     Where there is task consistency, R's loss has its term, and one step of the task network follows.
     """
@@ -113,24 +116,23 @@ def update_refiner(
         refined=refined, synthetic=synthetic, feature_transform=objective.feature_transform
     )
     metrics = {"self_regularization": regularization.detach()}
+    patch_count = math.prod(players.discriminator.patch_grid(*synthetic.shape[2:]))
+    adversarial_loss = torch.zeros((), device=synthetic.device)
     if adversarial:
-        logits = players.judge(refined)
-        adversarial_loss = refiner_adversarial_loss(logits, patches=objective.patches)
-        loss = refiner_loss(
-            adversarial=adversarial_loss,
-            regularization=regularization,
-            weight=objective.self_regularization_weight,
-            patch_count=logits[0].numel(),
-            patches=objective.patches,
-        )
-        if task is not None and labels is not None:
-            consistency = task.loss(players.quantization.quantize(refined), labels)
-            scale = logits[0].numel() if objective.patches == "sum" else 1
-            loss = loss + task.weight * scale * consistency
-            metrics["task_consistency"] = consistency.detach()
-        metrics |= {"adversarial_loss": adversarial_loss.detach(), "refiner_loss": loss.detach()}
-    else:
-        loss = regularization
+        adversarial_loss = refiner_adversarial_loss(players.judge(refined), patches=objective.patches)
+        metrics["adversarial_loss"] = adversarial_loss.detach()
+    loss = refiner_loss(
+        adversarial=adversarial_loss,
+        regularization=regularization,
+        weight=objective.self_regularization_weight,
+        patch_count=patch_count,
+        patches=objective.patches,
+    )
+    if adversarial and task is not None and labels is not None:
+        consistency = task.loss(players.quantization.quantize(refined), labels)
+        loss = loss + task.weight * (patch_count if objective.patches == "sum" else 1) * consistency
+        metrics["task_consistency"] = consistency.detach()
+    metrics["refiner_loss"] = loss.detach()
     players.refiner_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     players.refiner_optimizer.step()
