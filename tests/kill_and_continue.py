@@ -18,19 +18,21 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - imported once, before all forks
 
+from simgan.config import resolve_configuration
+from simgan.settings import Configuration
 from simgan.training.loop import train
-from tiny_runs import Overrides, final_state, write_sides
+from tiny_runs import differences, final_state, write_sides
 
 LONGER = {"training.steps": 20, "run.log_every": 1}
 
 
-def train_in_child(run: Path, overrides: Overrides) -> int:
+def train_in_child(run: Path, configuration: Configuration) -> int:
     """The process id of a child that trains in `run`."""
     child = os.fork()
     if child == 0:
         try:
             torch.set_num_threads(1)
-            train("default", run_dir=run, overrides=overrides)
+            train(configuration, run_dir=run)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -38,18 +40,18 @@ def train_in_child(run: Path, overrides: Overrides) -> int:
     return child
 
 
-def finish(run: Path, overrides: Overrides) -> float:
+def finish(run: Path, configuration: Configuration) -> float:
     """Seconds that training in `run` took to its end."""
     started = time.monotonic()
-    _, status = os.waitpid(train_in_child(run, overrides), 0)
+    _, status = os.waitpid(train_in_child(run, configuration), 0)
     if status != 0:
         raise SystemExit(f"training in {run} failed")
     return time.monotonic() - started
 
 
-def kill_at_random(run: Path, overrides: Overrides, seconds: float) -> bool:
+def kill_at_random(run: Path, configuration: Configuration, seconds: float) -> bool:
     """Kills training in `run` after that time; whether it was still running."""
-    child = train_in_child(run, overrides)
+    child = train_in_child(run, configuration)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -57,23 +59,24 @@ def kill_at_random(run: Path, overrides: Overrides, seconds: float) -> bool:
 
 
 def main(folder: Path, kills: int, seed: int) -> None:
-    overrides = write_sides(folder) | LONGER
+    # Resolved once: all runs are of one configuration, even where a recipe is edited meanwhile.
+    configuration = resolve_configuration("default", write_sides(folder) | LONGER)
     chance = random.Random(seed)
     whole = folder / "uninterrupted"
-    seconds = finish(whole, overrides)
+    seconds = finish(whole, configuration)
     wanted = final_state(whole)
     done = identical = attempts = 0
     while done < kills:
         attempts += 1
         run = folder / f"killed-{attempts}"
-        if not kill_at_random(run, overrides, chance.uniform(0, seconds)):
+        if not kill_at_random(run, configuration, chance.uniform(0, seconds)):
             continue  # it had ended already: no kill
         done += 1
-        finish(run, overrides)
-        if final_state(run) == wanted:
-            identical += 1
-        else:
-            print(f"{run} differs", flush=True)
+        finish(run, configuration)
+        found = differences(wanted, final_state(run))
+        identical += not found
+        if found:
+            print(f"{run} differs in {', '.join(found)}", flush=True)
     print(f"{done} kills, {identical} identical")
     raise SystemExit(done != identical)
 

@@ -168,6 +168,16 @@ def final_state(run: Path) -> dict[str, Any]:
     }
 
 
+def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
+    """Where two `final_state`s differ, for people."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        keys = sorted(wanted.keys() | found.keys(), key=str)
+        return [
+            place for key in keys for place in differences(wanted.get(key), found.get(key), f"{where}/{key}")
+        ]
+    return [] if wanted == found else [where]
+
+
 def _digests(value: Any) -> Any:
     """The same nesting with every tensor replaced by type, shape and sha256 of its bytes."""
     if isinstance(value, torch.Tensor):
