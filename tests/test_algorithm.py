@@ -166,7 +166,7 @@ def test_a_step_on_sums_is_the_patch_count_times_a_step_on_means() -> None:
 
 
 def test_warming_up_the_refiner_uses_self_regularization_alone() -> None:
-    players = tiny_players(weight=0.0, learning_rate=0.05)
+    players = tiny_players(weight=1.0, learning_rate=0.05)
     discriminator = state_of(players.discriminator)
     with watched(players.discriminator) as seen:
         losses = [
@@ -177,7 +177,8 @@ def test_warming_up_the_refiner_uses_self_regularization_alone() -> None:
     assert not seen
     assert not changed(players.discriminator, discriminator)
     metrics = update_refiner(players, images(4), adversarial=False)
-    assert set(metrics) == {"self_regularization"}
+    assert set(metrics) == {"self_regularization", "refiner_loss"}
+    assert metrics["refiner_loss"] == metrics["self_regularization"]  # λ = 1, mean form
 
 
 # ---- what the discriminator sees
