@@ -181,6 +181,19 @@ def test_warming_up_the_refiner_uses_self_regularization_alone() -> None:
     assert metrics["refiner_loss"] == metrics["self_regularization"]  # λ = 1, mean form
 
 
+@pytest.mark.parametrize("patches", ["mean", "sum"])
+def test_a_warm_up_step_is_the_gradient_of_the_second_term_of_equation_4(patches: PatchReduction) -> None:
+    players, synthetic = tiny_players(weight=0.7, patches=patches, learning_rate=0.01), images(4)
+    before = state_of(players.refiner)
+    second_term = (
+        0.7 * (players.refiner(synthetic) - synthetic).abs().mean() * (16 if patches == "sum" else 1)
+    )
+    gradients = torch.autograd.grad(second_term, list(players.refiner.parameters()))
+    update_refiner(players, synthetic, adversarial=False)
+    for (name, parameter), gradient in zip(players.refiner.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.01 * gradient, atol=1e-6, rtol=1e-4)
+
+
 # ---- what the discriminator sees
 
 

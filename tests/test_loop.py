@@ -71,7 +71,7 @@ def test_the_rows_follow_the_phases_of_the_run(uninterrupted: Run) -> None:
     ]
     assert [row["step"] for row in rows if row["kind"] == "candidate"] == [3, 6, 9]
     warmup = rows[0]
-    assert {"refiner_loss", "adversarial_loss"}.isdisjoint(warmup)
+    assert "adversarial_loss" not in warmup
     assert {"self_regularization", "adversarial_loss", "refiner_loss", "discriminator_loss"} <= rows[5].keys()
 
 
@@ -464,7 +464,7 @@ def test_divergence_in_a_warm_up_is_seen_before_anything_is_kept(
 ) -> None:
     changed = overrides | {"training.refiner_learning_rate": 1e20}
     with pytest.raises(
-        TrainingError, match=r"diverged at turn 2: self_regularization became infinite or not a num"
+        TrainingError, match=r"diverged at turn 2: self_regularization.* became infinite or not a num"
     ):
         train("default", run_dir=tmp_path, overrides=changed)
     assert RunDirectory(tmp_path).load_checkpoint() is None
