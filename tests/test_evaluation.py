@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,43 @@ def test_large_sets_are_thinned_alike_on_both_sides(
     inputs = _inputs(trees, tmp_path)
     assert len(inputs.synthetic) == 10
     assert inputs.synthetic.paths == inputs.refined.paths
+
+
+def test_thinned_sets_stay_paired_where_images_were_left_out_when_refining(
+    trees: dict[str, ImageTree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trees["refined"].root, tmp_path / "refined")
+    gone = set(trees["refined"].paths()[::4])
+    for path in gone:
+        (tmp_path / "refined" / path).unlink()
+    monkeypatch.setattr("simgan.evaluation.inputs.MOST_IMAGES", 16)
+    inputs = _inputs({**trees, "refined": ImageTree(tmp_path / "refined")}, tmp_path / "cache")
+    assert len(inputs.synthetic) == 16
+    assert inputs.refined.paths == tuple(path for path in inputs.synthetic.paths if path not in gone)
+
+
+def test_a_refined_tree_with_images_left_out_is_evaluated_against_its_whole_original(
+    trees: dict[str, ImageTree], tmp_path: Path
+) -> None:
+    sides = {}
+    for side in ("synthetic", "refined", "real_labelled", "real_dev"):
+        sides[side] = ImageTree(tmp_path / side, labels="csv")
+        shutil.copytree(trees[side].root, sides[side].root)
+        rows = "".join(f"{path},{path[0]}\n" for path in sides[side].paths())
+        (tmp_path / side / "labels.csv").write_text(f"path,class\n{rows}")
+    gone = sides["refined"].paths()[:2]
+    for path in gone:
+        (tmp_path / "refined" / path).unlink()
+    call = {**trees, **sides, "updates": 4, "batch_size": 8, "task_seeds": 1}
+    with pytest.raises(LabelError, match=r"2 faults.*(?s:.)*is not in the tree"):
+        evaluate(**call)  # type: ignore[arg-type]
+    rejects = [{"path": path, "reason": "out of range"} for path in gone]
+    (tmp_path / "refined" / "simgan-manifest.json").write_text(json.dumps({"rejects": rejects}))
+    record = evaluate(**call).record  # type: ignore[arg-type]
+    assert (record["synthetic"]["n"], record["refined"]["n"]) == (24, 22)
+    assert record["labels"]["n_refined"] == 22
+    assert record["downstream"]["refined"]["n_train"] == 22
+    assert 20 <= record["downstream"]["synthetic_plus_refined"]["n_train"] <= 24
 
 
 def test_images_of_another_size_or_format_name_prepare(trees: dict[str, ImageTree], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path, PurePosixPath
 
@@ -232,6 +233,30 @@ def test_any_bytes_as_labels_csv_give_labels_or_a_label_error(
         return
     assert len(labels) == 1
     assert np.isfinite(labels.values).all()
+
+
+def test_rows_of_images_that_refining_left_out_are_passed_over(tmp_path: Path) -> None:
+    csv = "path,class\na.png,cat\n./gone.png,dog\nearlier.png,dog\nb.png,cow\n"
+    tree = tree_with(tmp_path, "a.png", "b.png", csv=csv)
+    rejects = [{"path": "gone.png", "reason": "cannot be decoded"}]
+    text = json.dumps({"rejects": rejects, "lacked_before": ["earlier.png"]})
+    (tmp_path / "simgan-manifest.json").write_text(text)
+    labels = read_labels(tree)
+    assert [labels.names[v] for v in labels.values] == ["cat", "cow"]
+    assert labels.names == ("cat", "cow")
+    tree = tree_with(tmp_path, csv=csv + "never.png,cat\n\\gone.png,cat\nc.png\n")
+    text = message(tree)
+    for fault in ("3 faults", "line 6: 'never.png' is not in the tree", "backslashes", "line 8: 1 columns"):
+        assert fault in text
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", '{"rejects": 5}', "{}", '{"rejects": ["a.png"]}'])
+def test_a_damaged_manifest_is_named_where_rows_name_missing_images(tmp_path: Path, manifest: str) -> None:
+    tree = tree_with(tmp_path, "a.png", csv="path,class\na.png,cat\n")
+    (tmp_path / "simgan-manifest.json").write_text(manifest)
+    assert len(read_labels(tree)) == 1
+    (tmp_path / "labels.csv").write_text("path,class\na.png,cat\ngone.png,cat\n")
+    assert "simgan-manifest.json: is damaged" in message(tree)
 
 
 def test_digits_too_long_for_int_still_sort(tmp_path: Path) -> None:

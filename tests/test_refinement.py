@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from refiners import build_refiner, noise
+from simgan.data.labels import read_labels
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, ImageError, OutputError, RunError, WeightsError
 from simgan.images import ValueRange, encode_image, read_image, write_image
+from simgan.preparation import prepare
 from simgan.refinement import MANIFEST, refine
 from simgan.refinement.journal import JOURNAL
 from simgan.weights import load_refiner, save_refiner
@@ -245,6 +247,27 @@ def test_unusable_images_are_left_out_and_listed_with_reasons(tmp_path: Path, mi
     assert report.tree.paths() == tuple(p for p in mixed.paths() if p not in reasons)
     assert {r["path"]: r["reason"] for r in manifest_of(out)["rejects"]} == reasons
     assert any("4 of 15 images were left out" in sentence for sentence in said)
+
+
+def test_labels_of_a_tree_with_images_left_out_are_read_and_move_along_when_it_is_prepared(
+    tmp_path: Path, mixed: ImageTree
+) -> None:
+    rows = "".join(f"{path},{i},{i}\n" for i, path in enumerate(mixed.paths()))
+    (Path(mixed.root) / "labels.csv").write_text(f"path,angle,eye_x_px\n{rows}")
+    entries = [{"id": i, "file_name": path} for i, path in enumerate(mixed.paths())]
+    (Path(mixed.root) / "boxes.json").write_text(json.dumps({"images": entries, "annotations": []}))
+    said: list[str] = []
+    refiner = build_refiner(value_range=IN_RANGE)
+    first = refine(mixed, refiner, tmp_path / "out", max_reject_share=0.5, warn=said.append).tree
+    assert any("simgan passes over their rows" in sentence for sentence in said)
+    wanted = {path: i for i, path in enumerate(mixed.paths())}
+    prepared = prepare(first, tmp_path / "prepared", crop=(0, 2, 20, 20), masks="masks/*").tree
+    again = refine(first, build_refiner(seed=1), tmp_path / "again").tree
+    for tree, shift in ((first, 0), (prepared, 2), (again, 0)):
+        labels = read_labels(tree)
+        assert labels.values[:, 0].tolist() == [wanted[path] for path in tree.paths()]
+        assert labels.values[:, 1].tolist() == [wanted[path] - shift for path in tree.paths()]
+    assert json.loads((tmp_path / "prepared" / "boxes.json").read_text())["images"][0] == entries[0]
 
 
 def test_too_many_unusable_images_end_it_before_anything_is_called_finished(

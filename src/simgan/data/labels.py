@@ -13,12 +13,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan.data.left_out import images_left_out
 from simgan.data.trees import ImageTree
 from simgan.errors import LabelError
 
@@ -142,7 +144,8 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
 
     The first column is `path` (or `image`), relative to the root and posix. A column `class` (or `label`)
     gives classes; without one, every column that holds numbers is a value. A column `group` gives the groups.
-    Columns of text are left alone, and so are rows for existing files that were not asked for.
+    Columns of text are left alone, and so are rows for files that exist but were not asked for, or were left out
+    when the tree was refined.
     """
     where = Path(tree.root) / LABELS_FILE
     header, rows, faults = read_table(where)
@@ -221,6 +224,11 @@ def relative_path(cell: str) -> tuple[str, str | None]:
 
 def _rows_by_path(tree: ImageTree, rows: Sequence[Row], wanted: set[str]) -> tuple[dict[str, Row], list[str]]:
     """The rows of the wanted images, and what is wrong with any row's path."""
+
+    @cache
+    def left_out() -> frozenset[str]:
+        return images_left_out(tree.root)
+
     row_of: dict[str, Row] = {}
     first_line: dict[str, int] = {}
     faults: list[str] = []
@@ -234,7 +242,7 @@ def _rows_by_path(tree: ImageTree, rows: Sequence[Row], wanted: set[str]) -> tup
             first_line[path] = line
             if path in wanted:
                 row_of[path] = (line, row)
-            elif not os.path.isfile(Path(tree.root) / path):
+            elif not os.path.isfile(Path(tree.root) / path) and path not in left_out():
                 faults.append(f"line {line}: {_short(path)} is not in the tree")
     return row_of, faults
 

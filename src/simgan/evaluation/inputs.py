@@ -93,7 +93,7 @@ def open_inputs(
         raise DataError("real_dev was given without real_labelled; give the labelled test images as well")
     labelled = real_labelled is not None
     synthetic_set = _open(synthetic, "synthetic", cache_dir, seed, labelled=labelled)
-    refined_set = _open(refined, "refined", cache_dir, seed, labelled=labelled)
+    refined_set = _open(refined, "refined", cache_dir, seed, labelled=labelled, pairs=synthetic_set)
     real_set, matching = _split_seen(_open(real, "real", cache_dir, seed, labelled=False), real_paths)
     sets = [synthetic_set, refined_set, real_set]
     test = dev = None
@@ -126,11 +126,22 @@ def open_inputs(
     )
 
 
-def _open(tree: ImageTree, name: str, cache_dir: str | Path, seed: int, *, labelled: bool) -> ImageSet:
+def _open(
+    tree: ImageTree,
+    name: str,
+    cache_dir: str | Path,
+    seed: int,
+    *,
+    labelled: bool,
+    pairs: ImageSet | None = None,
+) -> ImageSet:
+    """The images of one tree, thinned; where `pairs` holds images of the same paths, to those that it drew."""
     cache = open_cache(tree, cache_dir)
     indices = np.arange(len(cache))
-    if len(cache) > MOST_IMAGES:
-        # The same seed draws the same places: synthetic and refined trees of equal length stay paired.
+    if pairs is not None and set(cache.paths) <= set(pairs.cache.paths):
+        drawn = set(pairs.paths)
+        indices = np.array([i for i, path in enumerate(cache.paths) if path in drawn], dtype=np.int64)
+    elif len(cache) > MOST_IMAGES:
         indices = np.sort(np.random.default_rng(seed).choice(len(cache), MOST_IMAGES, replace=False))
     labels = read_labels(tree, [cache.paths[i] for i in indices]) if labelled else None
     return ImageSet(name, str(tree.root), cache, indices, labels)

@@ -75,7 +75,7 @@ def move_coco(file: LabelFile, movements: Movements) -> MovedLabels | None:
 def _movements_by_id(
     images: list[Any], file: LabelFile, movements: Movements, faults: list[str]
 ) -> dict[Any, Movement | None]:
-    """The movement of each image by its id; None where its file is in the tree, but stays as it is."""
+    """The movement of each image by its id; None where its entry stays as it is."""
     found: dict[Any, Movement | None] = {}
     for number, image in enumerate(images):
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
@@ -102,7 +102,7 @@ def _movements_by_id(
 
 
 def _locate(name: str, file: LabelFile, movements: Movements) -> tuple[str | None, str | None]:
-    """The path of the image called `name` (None: in the tree, but not an image of it), and what is wrong."""
+    """The path of the image called `name` (None: not an image of the tree, or left out of it), and what is wrong."""
     relative, fault = relative_path(name)
     if fault is not None:
         return None, fault
@@ -120,6 +120,8 @@ def _locate(name: str, file: LabelFile, movements: Movements) -> tuple[str | Non
             f"file_name {name[:60]!r} could be {' or '.join(below[:3])}: write the whole path",
         )
     if any(os.path.isfile(file.root / path) for path in (relative, beside)):
+        return None, None
+    if any(path == beside or f"/{path}".endswith(f"/{relative}") for path in file.left_out):
         return None, None
     return None, f"file_name {name[:60]!r} is not in the tree: remove its entry, or add the image"
 

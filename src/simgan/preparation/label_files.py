@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from simgan.data.left_out import images_left_out
 from simgan.errors import LabelError
 from simgan.preparation.movement import Movements
 
@@ -26,6 +27,11 @@ class LabelFile:
             return self.source.read_bytes()
         except OSError as error:
             raise LabelError(f"{self.source}: cannot be read: {error.strerror or error}") from error
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Images that the file may name though the tree lacks them: it is a refined one."""
+        return images_left_out(self.root)
 
     @property
     def source(self) -> Path:

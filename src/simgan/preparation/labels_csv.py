@@ -38,7 +38,7 @@ def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None
         if fault is not None:
             faults.append(f"line {line}: {fault}")
         elif path not in movements:
-            if not os.path.isfile(file.root / path):
+            if not os.path.isfile(file.root / path) and path not in file.left_out:
                 faults.append(f"line {line}: {path[:60]!r} is not in the tree")
         elif not movements[path].is_identity:
             for i, mover in movers.items():

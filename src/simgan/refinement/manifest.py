@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from simgan.data.left_out import MANIFEST
 from simgan.data.trees import ImageTree, Reject, TreeScan
 from simgan.errors import DataError, OutputError
 from simgan.images import LOSSY_SUFFIXES, ValueRange
 from simgan.refinement.journal import Row, refuse_other_command
 from simgan.weights import TrainedRefiner
 
-MANIFEST = "simgan-manifest.json"
 FORMAT_VERSION = 1
 
 # The level statistics of two trees are called different above these; both see well-exposed images of one camera
@@ -44,10 +44,16 @@ class RefinementReport:
 
 
 def build_manifest(
-    rows: list[Row], trained: TrainedRefiner, command: Mapping[str, Any], n_carried: int, notes: Iterable[str]
+    rows: list[Row],
+    trained: TrainedRefiner,
+    command: Mapping[str, Any],
+    *,
+    n_carried: int,
+    lacked_before: Iterable[str],
+    notes: Iterable[str],
 ) -> dict[str, Any]:
-    """The manifest for the rows of all images, sorted by path, one refined at least. `notes` are warnings from
-    elsewhere."""
+    """The manifest for the rows of all images, sorted by path, one refined at least. `lacked_before` are images that
+    the synthetic tree lacks already, refined itself; `notes` are warnings from elsewhere."""
     done = [row for row in rows if row.reason is None]
     levels = _levels(done)
     return {
@@ -68,6 +74,7 @@ def build_manifest(
         "levels": {"synthetic": levels, "training": _training_levels(trained.training_scan)},
         "warnings": [*notes, *_warnings(rows, levels, trained)],
         "rejects": [{"path": row.path, "reason": row.reason} for row in rows if row.reason is not None],
+        "lacked_before": sorted(lacked_before),
         "images": {row.path: _image_entry(row) for row in done},
     }
 
@@ -113,7 +120,8 @@ def _warnings(rows: list[Row], levels: dict[str, float], trained: TrainedRefiner
     if rejected:
         warnings.append(
             f"{len(rejected)} of {len(rows)} images were left out, first {rejected[0].path}: {rejected[0].reason}; "
-            f"files of labels, carried as they are, still name them"
+            f"files of labels, carried as they are, still name them; simgan passes over their rows, other programs may "
+            f"not"
         )
     scan, value_range = trained.training_scan, trained.value_range
     heights, widths = zip(*scan.sizes, strict=True)

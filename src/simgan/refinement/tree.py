@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import simgan
+from simgan.data.left_out import MANIFEST, images_left_out
 from simgan.data.output_folder import (
     check_places,
     copy_atomically,
@@ -30,7 +31,6 @@ from simgan.errors import ConfigurationError, DataError, ImageError, OutputError
 from simgan.images import PixelFormat, decode_image, encode_image, split_alpha, write_atomically
 from simgan.refinement.journal import JOURNAL, Journal, Row
 from simgan.refinement.manifest import (
-    MANIFEST,
     RefinementReport,
     build_manifest,
     encode_manifest,
@@ -77,6 +77,7 @@ def refine(
     check_places(root, out)
     paths = synthetic.paths()
     others = [path for path in synthetic.other_files() if path not in (MANIFEST, JOURNAL)]
+    lacked_before = images_left_out(root)
     command = {
         "root": str(root.resolve()),
         "images": synthetic.images,
@@ -113,7 +114,14 @@ def refine(
                     f"{root} was refined before: its {MANIFEST} was not carried, this tree has its own"
                 )
             rows = [journal.rows[path] for path in paths]
-            manifest = build_manifest(rows, trained, command, len(others), notes)
+            manifest = build_manifest(
+                rows,
+                trained,
+                command,
+                n_carried=len(others),
+                lacked_before=lacked_before,
+                notes=notes,
+            )
             write_atomically(out / MANIFEST, encode_manifest(manifest))
             journal.remove()
         report = report_of(manifest, synthetic, out, n_continued=n_continued)
