@@ -107,6 +107,15 @@ def test_the_kept_refiner_is_the_moving_average(overrides: Overrides, tmp_path: 
     assert any(not torch.equal(weights[name], checkpoint["refiner"][name]) for name in weights)
 
 
+def test_a_run_and_its_directory_name_the_held_out_real_images(uninterrupted: Run, tmp_path: Path) -> None:
+    """6 of 40: one at the head of each of six blocks."""
+    wanted = ["000.png", "007.png", "013.png", "020.png", "027.png", "033.png"]
+    assert list(uninterrupted.held_out_real) == wanted
+    assert RunDirectory(uninterrupted.path).held_out_real() == wanted
+    with pytest.raises(RunError, match=r"has no data\.json that lists held-out images; train with"):
+        RunDirectory(tmp_path).held_out_real()
+
+
 def test_a_finished_run_is_not_trained_again(uninterrupted: Run, overrides: Overrides) -> None:
     before = final_state(uninterrupted.path)
     again = train("default", run_dir=uninterrupted.path, overrides=overrides)
