@@ -22,6 +22,7 @@ from simgan.config import recipe_names, recipe_text, resolve_configuration
 from simgan.errors import TrainingError
 from simgan.settings import Configuration
 from simgan.simulators.digits import simulate_digits
+from simgan.training.loop import Progress as Turn
 
 TINY: list[str] = []
 for _setting in (
@@ -403,12 +404,11 @@ def test_the_demo_is_run_in_its_folder_and_its_evaluation_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from simgan.studies import demo
-    from simgan.training.loop import Progress
 
     def run_demo(run_dir: Path, **kwargs: Any) -> simgan.Evaluation:
         assert (run_dir, kwargs["seed"]) == (Path("here"), 4)
         kwargs["say"]("drawing digits")
-        kwargs["progress"](Progress("adversarial", 10, 20, {"discriminator_accuracy": 0.75}, 90.0))
+        kwargs["progress"](Turn("adversarial", 10, 20, {"discriminator_accuracy": 0.75}, 90.0))
         return simgan.Evaluation(RECORD)
 
     monkeypatch.setattr(demo, "run_demo", run_demo)
@@ -478,6 +478,9 @@ def test_on_a_terminal_a_bar_is_drawn_and_warnings_stay(monkeypatch: pytest.Monk
         display.warn("look [here]")
     assert "training" in written.getvalue()
     assert "warning: look [here]" in written.getvalue()
+    with showing_progress("training") as display:
+        display.show_turn(Turn("adversarial", 1, 2, {"discriminator_accuracy": 0.75}, 9.0))
+    assert "adversarial  discriminator right 75%" in written.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from simgan import errors
-from simgan.errors import ConfigurationError, MissingExtraError, SimganError, require_extra
+from simgan.errors import ConfigurationError, MissingExtraError, SimganError, list_faults, require_extra
 
 
 def test_every_error_is_a_simgan_error_and_stands_in_the_tree_of_the_docstring() -> None:
@@ -30,6 +30,12 @@ def test_one_fault_is_a_sentence_and_several_are_a_list() -> None:
     assert str(three) == "3 faults:\n  - x\n  - y\n  - z"
     assert three.faults == ("x", "y", "z")
     assert str(ConfigurationError(["only"])) == "only"
+
+
+def test_the_first_faults_are_listed_and_the_others_counted() -> None:
+    assert list_faults([]) == ""
+    assert list_faults(["a", "b"], most=2) == "\n  - a\n  - b"
+    assert list_faults("abcdefgh") == "\n  - a\n  - b\n  - c\n  - d\n  - e\n  and 3 more"
 
 
 def test_a_missing_package_is_an_error_that_names_the_extra_to_install() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import simgan.data.output_folder as output_folder
 import simgan.preparation.journal as journal_module
-import simgan.preparation.tree_copy as tree_copy_module
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, LabelError, OutputError
 from simgan.images import read_image, write_image
@@ -457,7 +457,7 @@ def test_images_that_cannot_be_read_are_all_named_before_anything_is_written(tmp
 def test_the_prepared_tree_must_lie_apart_from_the_original(tmp_path: Path, out: str) -> None:
     tree = tree_with(tmp_path / "in", {"1.png": grey()})
     (tmp_path / "link").symlink_to(tmp_path / "in")
-    with pytest.raises(OutputError, match="outside"):
+    with pytest.raises(OutputError, match="the prepared tree must lie outside"):
         prepare(tree, tmp_path / out, size=(4, 4))
 
 
@@ -494,7 +494,10 @@ def test_the_same_command_continues_where_it_was_interrupted(tmp_path: Path) -> 
 def test_another_command_into_the_same_folder_is_refused(tmp_path: Path) -> None:
     tree = tree_with(tmp_path / "in", {"1.png": grey()})
     prepare(tree, tmp_path / "out", crop=CenterCrop(6, 6))
-    with pytest.raises(OutputError, match=r"crop was .*\"height\": 6.*now null; size was null, now \[4, 4\]"):
+    with pytest.raises(
+        OutputError,
+        match=r"another preparation \(crop was .*\"height\": 6.*now null; size was null, now \[4, 4\]",
+    ):
         prepare(tree, tmp_path / "out", size=(4, 4))
 
 
@@ -504,6 +507,14 @@ def test_a_changed_original_is_noticed(tmp_path: Path) -> None:
     write_image(tmp_path / "in/1.png", grey(9, 9))
     with pytest.raises(OutputError, match="files of the original tree changed"):
         prepare(tree, tmp_path / "out", size=(4, 4))
+
+
+def test_files_that_stay_as_they_are_keep_their_time_of_change(tmp_path: Path) -> None:
+    tree = tree_with(tmp_path / "in", {"1.png": grey(4, 4), "notes.txt": "x"})
+    for path in ("1.png", "notes.txt"):
+        os.utime(tmp_path / "in" / path, ns=(10**18, 10**18))
+    prepare(tree, tmp_path / "out", size=(4, 4))
+    assert {(tmp_path / "out" / path).stat().st_mtime_ns for path in ("1.png", "notes.txt")} == {10**18}
 
 
 def test_the_journal_of_one_preparation_is_not_carried_into_the_next(tmp_path: Path) -> None:
@@ -525,13 +536,13 @@ def test_a_disk_that_refuses_is_an_output_error_and_leaves_no_half_file(
 
     with monkeypatch.context() as patch:
         if what == "copy":
-            patch.setattr(tree_copy_module.shutil, "copyfileobj", refuse)
+            patch.setattr(output_folder.shutil, "copyfileobj", refuse)
         elif what == "mkdir":
             patch.setattr(Path, "mkdir", refuse)
         else:
             prepare(tree, out, size=(4, 4))
             (out / ".0123456789abcdef.tmp").write_bytes(b"")
-            patch.setattr(journal_module.Path, "unlink", refuse)
+            patch.setattr(Path, "unlink", refuse)
         with pytest.raises(OutputError, match=r"No space left on device.*it continues"):
             prepare(tree, out, size=(4, 4))
     if what != "unlink":

@@ -650,7 +650,7 @@ def test_the_refined_tree_must_lie_apart_from_the_synthetic_one(tree: ImageTree,
     root = Path(tree.root)
     (tmp_path / "link").symlink_to(root)
     for out in (root, root / "out", tmp_path, tmp_path / "link", tmp_path / "link" / "out"):
-        with pytest.raises(OutputError, match="must lie outside"):
+        with pytest.raises(OutputError, match="the refined tree must lie outside"):
             refine(tree, build_refiner(), out)
     assert not (root / "out").exists()
 

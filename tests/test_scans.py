@@ -120,7 +120,7 @@ def test_too_many_unusable_files_are_refused_and_the_first_named(tmp_path: Path)
         scan_tree(ImageTree(tmp_path))
     lines = str(caught.value).splitlines()
     assert lines[1].startswith("  - bad0.png: not an image")
-    assert (len(lines), lines[-1]) == (7, "  - and 2 more")
+    assert (len(lines), lines[-1]) == (7, "  and 2 more")
 
 
 def test_a_tree_without_one_usable_image_is_refused_whatever_the_limit(tmp_path: Path) -> None:

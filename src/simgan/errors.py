@@ -67,6 +67,12 @@ class MissingExtraError(SimganError):
     """An optional package is not installed."""
 
 
+def list_faults(faults: Sequence[str], *, most: int = 5) -> str:
+    """The first `most` faults, each on a line of its own after a dash, and how many more there are."""
+    shown = "".join(f"\n  - {fault}" for fault in faults[:most])
+    return shown + (f"\n  and {len(faults) - most} more" if len(faults) > most else "")
+
+
 def require_extra(module: str, *, extra: str) -> ModuleType:
     """The imported `module`, or `MissingExtraError` naming the extra that brings it."""
     try:

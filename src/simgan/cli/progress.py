@@ -62,12 +62,6 @@ class _TerminalDisplay(ProgressDisplay):
     def advance(self, done: int, total: int, note: str = "", seconds_left: float | None = None) -> None:
         self._bar.update(self._task, completed=done, total=total, note=note)
 
-    def show_turn(self, at: TrainingProgress) -> None:
-        """Where training stands."""
-        accuracy = at.metrics.get("discriminator_accuracy")
-        said = "" if accuracy is None else f"discriminator right {accuracy:.0%}"
-        self.advance(at.turn, at.turns, f"{at.phase}  {said}".rstrip(), at.seconds_left)
-
     def say(self, message: str) -> None:
         self._bar.update(self._task, note=message)
 

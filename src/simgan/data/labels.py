@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from simgan.data.left_out import images_left_out
 from simgan.data.trees import ImageTree
-from simgan.errors import LabelError
+from simgan.errors import LabelError, list_faults
 
 LABELS_FILE = "labels.csv"
 PATH_COLUMNS = ("path", "image")
 CLASS_COLUMNS = ("class", "label")
 GROUP_COLUMN = "group"
-FAULTS_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,7 +308,5 @@ def _listed(names: Iterable[str]) -> str:
 
 def _raise_faults(where: str, faults: Sequence[str], next_step: str) -> None:
     if faults:
-        shown = "".join(f"\n  - {fault}" for fault in faults[:FAULTS_SHOWN])
-        more = f"\n  and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise LabelError(f"{where}: {count} in the labels:{shown}{more}\nNext: {next_step}")
+        raise LabelError(f"{where}: {count} in the labels:{list_faults(faults)}\nNext: {next_step}")

@@ -19,7 +19,9 @@ def images_left_out(root: str | Path) -> frozenset[str]:
     path = Path(root) / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        return frozenset([reject["path"] for reject in manifest["rejects"]] + manifest.get("lacked_before", []))
+        return frozenset(
+            [reject["path"] for reject in manifest["rejects"]] + manifest.get("lacked_before", [])
+        )
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,27 +1,47 @@
-"""The folder that a refined tree is written to: where it may lie, and how files come to lie in it."""
+"""The folder that a refined or prepared tree is written to: where it may lie, and how files come to lie in it."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from simgan.errors import DataError, OutputError
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # what `write_atomically` and `copy_atomically` write first
 
 
-def check_places(root: Path, out: Path) -> None:
-    """Raise `OutputError` where `out` is a file, or one of the two folders is, or lies in, the other."""
+def check_places(root: Path, out: Path, kind: str) -> None:
+    """Raise `OutputError` where `out`, wanted for the `kind` ("refined", "prepared") tree, is a file, or one of the
+    two folders is, or lies in, the other."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; a new or empty folder is wanted")
     here, there = root.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
         raise OutputError(
-            f"{out}: the refined tree must lie outside {root}, and not around it, so that originals are never "
+            f"{out}: the {kind} tree must lie outside {root}, and not around it, so that originals are never "
             f"touched; choose another folder"
+        )
+
+
+def refuse_other_command(
+    out: Path, begun: Mapping[str, Any], command: Mapping[str, Any], *, work: str
+) -> None:
+    """`OutputError` that says in what `command` differs from the one that began the `work` ("refinement",
+    "preparation") in `out`."""
+    different = sorted(key for key in command.keys() | begun.keys() if command.get(key) != begun.get(key))
+    if different:
+        reasons = [
+            f"{key} was {json.dumps(begun.get(key))}, now {json.dumps(command.get(key))}" for key in different
+        ]
+        raise OutputError(
+            f"{out}: holds the result of another {work} ({'; '.join(reasons)}); choose another folder, or "
+            f"remove this one"
         )
 
 
@@ -41,7 +61,7 @@ def copy_atomically(source: Path, target: Path) -> None:
     try:
         old = source.open("rb")
     except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror or error}; check its rights") from error
+        raise input_error(source, error) from error
     try:
         with old:
             stat = os.fstat(old.fileno())
@@ -65,17 +85,20 @@ def remove_file(path: Path) -> None:
         raise output_error(path, error) from error
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process was writing below `folder`; no other may be at work there."""
+    for path in _files(folder):
+        if _TEMPORARY.fullmatch(path.name):
+            remove_file(path)
+
+
 def files_below(folder: Path) -> set[str]:
-    """All files below `folder`, relative POSIX paths; the temporary ones of a killed process are removed."""
-    found: set[str] = set()
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place) / name
-            if _TEMPORARY.fullmatch(name):
-                remove_file(path)
-            else:
-                found.add(path.relative_to(folder).as_posix())
-    return found
+    """All files below `folder`, relative POSIX paths."""
+    return {path.relative_to(folder).as_posix() for path in _files(folder)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (Path(place) / name for place, _, names in os.walk(folder) for name in names)
 
 
 def output_error(target: Path, error: OSError) -> OutputError:
@@ -84,3 +107,8 @@ def output_error(target: Path, error: OSError) -> OutputError:
         f"{target}: cannot be written: {error.strerror or error}; nothing was left half-written; check the free "
         f"space and the rights of {target.parent}, then run the same command again: it continues"
     )
+
+
+def input_error(source: Path, error: OSError) -> DataError:
+    """What to say when the system refuses to read `source`."""
+    return DataError(f"{source}: cannot be read: {error.strerror or error}; check its rights")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan.errors import DataError, ImageError
+from simgan.errors import DataError, ImageError, list_faults
 from simgan.images import IMAGE_SUFFIXES, PixelFormat, read_image, split_alpha
 
 Progress = Callable[[int, int], None]
@@ -239,12 +239,10 @@ def refuse_rejects(tree: ImageTree, rejects: Sequence[Reject], n_files: int, max
     share = len(rejects) / n_files
     if share <= max_reject_share and len(rejects) < n_files:
         return
-    first = "".join(f"\n  - {reject.path}: {reject.reason}" for reject in rejects[:5])
-    more = f"\n  - and {len(rejects) - 5} more" if len(rejects) > 5 else ""
     raise DataError(
         f"{tree.root}: {len(rejects)} of {n_files} images cannot be used ({share:.0%}; at most "
         f"{max_reject_share:.0%} may be left out): mend or remove them, or narrow the images pattern"
-        f"{first}{more}"
+        + list_faults([f"{reject.path}: {reject.reason}" for reject in rejects])
     )
 
 

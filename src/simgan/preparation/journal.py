@@ -1,30 +1,19 @@
-"""The folder that a preparation writes to: who may write there, and which command began it."""
+"""The journal of a preparation: which command writes to the folder, so that the same one continues there."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from simgan.data.output_folder import make_folder, refuse_other_command, remove_temporaries
 from simgan.errors import DataError, OutputError
 from simgan.images import write_atomically
 
 JOURNAL = ".simgan-prepare.json"
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
-
-
-def check_places(root: Path, out: Path) -> None:
-    """Raise `OutputError` where one of the two folders lies in the other."""
-    here, there = root.resolve(), out.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise OutputError(
-            f"{out}: the prepared tree must lie outside {root}, and not around it, so that originals are "
-            f"never touched; choose another folder"
-        )
+_FILES = "files_sha256"
 
 
 def read_journal(out: Path) -> dict[str, Any] | None:
@@ -33,10 +22,8 @@ def read_journal(out: Path) -> dict[str, Any] | None:
     Raises `OutputError` where anything else lies there.
     """
     try:
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        if not out.exists() or not any(out.iterdir()):
             return None
-        if not out.is_dir():
-            raise OutputError(f"{out}: is a file; a new or empty folder is wanted")
         begun = json.loads((out / JOURNAL).read_bytes())
     except (OSError, ValueError):
         begun = None
@@ -45,30 +32,22 @@ def read_journal(out: Path) -> dict[str, Any] | None:
     return begun
 
 
-def claim(out: Path, command: Mapping[str, Any], begun: Mapping[str, Any] | None) -> None:
-    """Note in an empty `out` that `command` works there; where a command began before, it must be that."""
+def claim(out: Path, command: Mapping[str, Any], files_sha256: str, begun: Mapping[str, Any] | None) -> None:
+    """Note in an empty `out` that `command` works there, on files of that digest; where one began before, it must
+    be the same."""
     if begun is None:
         make_folder(out)
-        write_atomically(out / JOURNAL, json.dumps(command, indent=1).encode())
+        text = json.dumps({**command, _FILES: files_sha256}, indent=1)
+        write_atomically(out / JOURNAL, text.encode())
         return
-    different = sorted(key for key in command.keys() | begun.keys() if command.get(key) != begun.get(key))
-    if different:
-        reasons = [
-            "files of the original tree changed"
-            if key == "files_sha256"
-            else f"{key} was {json.dumps(begun.get(key))}, now {json.dumps(command.get(key))}"
-            for key in different
-        ]
+    earlier = {key: value for key, value in begun.items() if key != _FILES}
+    refuse_other_command(out, earlier, command, work="preparation")
+    if begun.get(_FILES) != files_sha256:
         raise OutputError(
-            f"{out}: holds the result of another preparation ({'; '.join(reasons)}); choose another folder, "
-            f"or empty this one"
+            f"{out}: was begun from other files (files of the original tree changed since); choose another "
+            f"folder, or remove this one"
         )
-    try:
-        for folder, _, names in os.walk(out):  # what a killed run was writing
-            for name in filter(_TEMPORARY.fullmatch, names):
-                (Path(folder) / name).unlink()
-    except OSError as error:
-        raise output_error(out, error) from error
+    remove_temporaries(out)
 
 
 def listing_sha256(root: Path, paths: Sequence[str]) -> str:
@@ -81,19 +60,3 @@ def listing_sha256(root: Path, paths: Sequence[str]) -> str:
     except OSError as error:
         raise DataError(f"{root}: changed while it was being read ({error}); run again") from error
     return digest.hexdigest()
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder and those above it; `OutputError` where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(folder, error) from error
-
-
-def output_error(target: Path, error: OSError) -> OutputError:
-    """What to say when the system refuses to write `target`."""
-    return OutputError(
-        f"{target}: cannot be written: {error.strerror or error}; nothing was left half-written; check the "
-        f"free space and the rights of {target.parent}, then run the same command again: it continues"
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simgan.data.left_out import images_left_out
-from simgan.errors import LabelError
+from simgan.errors import LabelError, list_faults
 from simgan.preparation.movement import Movements
 
 
@@ -65,9 +65,7 @@ def finite_number(value: Any) -> bool:
 def raise_faults(where: Path, faults: list[str]) -> None:
     """Raise a `LabelError` naming the first five faults and their number, if there are any."""
     if faults:
-        shown = "".join(f"\n  - {fault}" for fault in faults[:5])
-        more = f"\n  and {len(faults) - 5} more" if len(faults) > 5 else ""
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise LabelError(
-            f"{where}: {count}, so its labels cannot be moved:{shown}{more}\nNext: correct the file"
+            f"{where}: {count}, so its labels cannot be moved:{list_faults(faults)}\nNext: correct the file"
         )

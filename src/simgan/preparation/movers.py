@@ -7,7 +7,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from simgan.data.trees import ImageTree
-from simgan.errors import DataError, ImageError, LabelError
+from simgan.errors import DataError, ImageError, LabelError, list_faults
 from simgan.images import LOSSY_SUFFIXES, read_image_size
 from simgan.preparation.coco import move_coco
 from simgan.preparation.label_files import LabelFile, LabelMover, MovedLabels
@@ -67,8 +67,9 @@ def match_masks(tree: ImageTree, pattern: str, movements: Movements) -> dict[str
             image_of[mask] = image
             faults += _size_faults(tree, mask, movements[image])
     if faults:
-        shown = "".join(f"\n  - {fault}" for fault in faults[:5])
-        raise LabelError(f"{tree.root}: {len(faults)} of {len(masks)} masks cannot be moved:{shown}")
+        raise LabelError(
+            f"{tree.root}: {len(faults)} of {len(masks)} masks cannot be moved:{list_faults(faults)}"
+        )
     return image_of
 
 

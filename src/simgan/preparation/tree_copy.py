@@ -3,25 +3,15 @@ byte."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
+from simgan.data.output_folder import check_places, copy_atomically, make_folder
 from simgan.data.trees import ImageTree
-from simgan.errors import DataError, ImageError, LabelError
+from simgan.errors import DataError, ImageError, LabelError, list_faults
 from simgan.images import read_image, read_image_size, write_atomically, write_image
-from simgan.preparation.journal import (
-    JOURNAL,
-    check_places,
-    claim,
-    listing_sha256,
-    make_folder,
-    output_error,
-    read_journal,
-)
+from simgan.preparation.journal import JOURNAL, claim, listing_sha256, read_journal
 from simgan.preparation.label_files import LabelFile
 from simgan.preparation.movement import Crop, Movements, Size
 from simgan.preparation.movers import holds_unknown_places, match_masks, move_labels
@@ -86,7 +76,7 @@ def prepare(
     read-only).
     """
     root, out = Path(tree.root), Path(out_dir)
-    check_places(root, out)
+    check_places(root, out, "prepared")
     begun = read_journal(out)
     plan = _plan(tree, crop, size, masks, carry_unknown)
     files = plan.files()
@@ -98,9 +88,8 @@ def prepare(
         "masks": masks,
         "invalid": invalid,
         "carry_unknown": carry_unknown,
-        "files_sha256": listing_sha256(root, files),
     }
-    claim(out, command, begun)
+    claim(out, command, listing_sha256(root, files), begun)
     skipped = 0
     for done, path in enumerate(files, 1):
         target = out / path
@@ -147,10 +136,9 @@ def _plan(
         if holds_unknown_places(file, movements):
             unknown.append(path)
     if unknown and not carry_unknown:
-        names = "".join(f"\n  - {path}" for path in unknown[:20])
-        more = f"\n  and {len(unknown) - 20} more" if len(unknown) > 20 else ""
         raise LabelError(
-            f"{tree.root}: {len(unknown)} files seem to hold labels that cannot be moved:{names}{more}\n"
+            f"{tree.root}: {len(unknown)} files seem to hold labels that cannot be moved:"
+            f"{list_faults(unknown, most=20)}\n"
             f"Next: name label masks with the masks pattern, take other files out of the tree, or, if they "
             f"hold no places in the image, carry them as they are with carry_unknown"
         )
@@ -166,9 +154,8 @@ def _sizes(tree: ImageTree) -> dict[str, Size]:
         except ImageError as error:
             faults.append(str(error))
     if faults:
-        shown = "".join(f"\n  - {fault}" for fault in faults[:5])
         raise DataError(
-            f"{tree.root}: {len(faults)} of {len(faults) + len(sizes)} images cannot be used:{shown}\n"
+            f"{tree.root}: {len(faults)} of {len(faults) + len(sizes)} images cannot be used:{list_faults(faults)}\n"
             f"Next: mend or remove them, or narrow the images pattern"
         )
     return sizes
@@ -184,27 +171,8 @@ def _write(plan: _Plan, path: str, target: Path, invalid: int | None) -> None:
         return
     movement = plan.movements.get(plan.image_of_mask.get(path, path))
     if movement is None or movement.is_identity:
-        _copy_atomically(source, target)
+        copy_atomically(source, target)
     elif path in plan.image_of_mask:
         write_image(target, movement.mask(read_image(source)))
     else:
         write_image(target, movement.image(plan.tree.read(path), invalid))
-
-
-def _copy_atomically(source: Path, target: Path) -> None:
-    """Like `write_atomically`, for files that may be larger than the memory."""
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        with source.open("rb") as old:
-            try:
-                with temporary.open("xb") as new:
-                    shutil.copyfileobj(old, new, 1 << 20)
-                    new.flush()
-                    os.fsync(new.fileno())
-                os.replace(temporary, target)
-            except OSError as error:
-                raise output_error(target, error) from error
-            finally:
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror or error}; check its rights") from error

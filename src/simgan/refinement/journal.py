@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from simgan.data.output_folder import output_error, remove_file
+from simgan.data.output_folder import output_error, refuse_other_command, remove_file
 from simgan.errors import OutputError
 
 JOURNAL = ".simgan-refine.jsonl"
@@ -79,7 +79,7 @@ class Journal:
             raise OutputError(
                 f"{self._path}: is damaged ({error}); remove the folder {self._path.parent} and run again"
             ) from error
-        refuse_other_command(self._path.parent, begun, command)
+        refuse_other_command(self._path.parent, begun, command, work="refinement")
 
     def add(self, row: Row) -> None:
         """Note that `row.path` is done."""
@@ -105,16 +105,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-
-def refuse_other_command(out: Path, begun: Mapping[str, Any], command: Mapping[str, Any]) -> None:
-    """`OutputError` that says in what `command` differs from the one that began to write to `out`."""
-    different = sorted(key for key in command.keys() | begun.keys() if command.get(key) != begun.get(key))
-    if different:
-        reasons = [
-            f"{key} was {json.dumps(begun.get(key))}, now {json.dumps(command.get(key))}" for key in different
-        ]
-        raise OutputError(
-            f"{out}: holds the result of another refinement ({'; '.join(reasons)}); choose another folder, or "
-            f"remove this one"
-        )

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simgan.data.left_out import MANIFEST
+from simgan.data.output_folder import input_error, refuse_other_command
 from simgan.data.trees import ImageTree, Reject, TreeScan
-from simgan.errors import DataError, OutputError
+from simgan.errors import OutputError
 from simgan.images import LOSSY_SUFFIXES, ValueRange
-from simgan.refinement.journal import Row, refuse_other_command
+from simgan.refinement.journal import Row
 from simgan.weights import TrainedRefiner
 
 FORMAT_VERSION = 1
@@ -227,7 +228,7 @@ def verify(
     begun = manifest["command"]
     versions = {"simgan": begun["simgan"], "torch": begun["torch"]}
     wanted = {key: value for key, value in command.items() if key != "root"} | versions
-    refuse_other_command(out, begun, wanted)
+    refuse_other_command(out, begun, wanted, work="refinement")
     images = manifest["images"]
     rejected = {reject["path"] for reject in manifest["rejects"]}
     different = sorted(set(tree.paths()) ^ (images.keys() | rejected))
@@ -256,7 +257,7 @@ def _sha256(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check its rights") from error
+        raise input_error(path, error) from error
 
 
 def _size(path: Path) -> int | None:

@@ -22,9 +22,11 @@ from simgan.data.output_folder import (
     check_places,
     copy_atomically,
     files_below,
+    input_error,
     make_folder,
     output_error,
     remove_file,
+    remove_temporaries,
 )
 from simgan.data.trees import ImageTree, Progress, Reject, refuse_rejects
 from simgan.errors import ConfigurationError, DataError, ImageError, OutputError
@@ -74,7 +76,7 @@ def refine(
     _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile)
     trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
     root, out = Path(synthetic.root), Path(out_dir)
-    check_places(root, out)
+    check_places(root, out, "refined")
     paths = synthetic.paths()
     others = [path for path in synthetic.other_files() if path not in (MANIFEST, JOURNAL)]
     lacked_before = images_left_out(root)
@@ -157,6 +159,7 @@ def _refuse_used_folder(out: Path) -> None:
 
 def _refuse_foreign_files(out: Path, expected: set[str]) -> None:
     """`OutputError` where `out` holds files that would stand in the refined tree without belonging to it."""
+    remove_temporaries(out)
     foreign = sorted(files_below(out) - expected)
     if foreign:
         raise OutputError(
@@ -303,5 +306,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}; check its rights") from error
+        raise input_error(path, error) from error
     return stat.st_size, stat.st_mtime_ns
