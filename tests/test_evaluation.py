@@ -155,7 +155,7 @@ def test_refined_images_under_other_paths_are_halved_too_and_warned_of(
 
 def test_matched_images_stay_on_the_grid_of_values(trees: dict[str, ImageTree], tmp_path: Path) -> None:
     inputs = _inputs(trees, tmp_path, value_range=ValueRange(0, 240, 15))
-    for matching in ("histogram", "moments"):
+    for matching in ("ranked", "histogram", "moments"):
         matched = match_levels(inputs, matching, seed=0)
         places = (matched + 1) / 2 * 16
         np.testing.assert_allclose(places, places.round(), atol=1e-5)
@@ -176,7 +176,7 @@ def test_the_matching_with_the_smaller_error_on_real_dev_is_chosen(
             assert len(images) == len(values) == 30
             return np.full(30, self.error)
 
-    for error_of_moments, chosen in ((0.1, "moments"), (0.3, "histogram")):
+    for error_of_moments, chosen in ((0.1, "moments"), (0.3, "ranked")):
         monkeypatch.setattr(
             "simgan.evaluation.downstream.train_arm",
             lambda arm, labels, budget, seed, error=error_of_moments: Model(
@@ -186,6 +186,7 @@ def test_the_matching_with_the_smaller_error_on_real_dev_is_chosen(
         choice = choose_matching(inputs, Budget(1), seed=0)
         assert choice["chosen"] == chosen
         assert choice["error_on_real_dev"] == {
+            "ranked": pytest.approx(0.2),
             "histogram": pytest.approx(0.2),
             "moments": pytest.approx(error_of_moments),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from simgan.evaluation.groups import number_groups
 from simgan.evaluation.inputs import FloatImages, ImageSet, Inputs
 from simgan.evaluation.outcomes import Outcomes
 from simgan.images import ValueRange
-from simgan.tasks import StandardAugmentation, TaskModel, match_to_real, train_task
+from simgan.tasks import StandardAugmentation, TaskModel, match_by_rank, match_to_real, train_task
 
 ARMS = (
     "synthetic_plain",
@@ -26,7 +26,8 @@ ARMS = (
     "refined_plus_some_real",
     "real",
 )
-MATCHINGS = ("histogram", "moments")
+MATCHINGS = ("ranked", "histogram", "moments")
+_PURPOSES = {"arms": 101, "judges": 102}  # seeds of their own, none shared with a refiner's run
 SOME_REAL = 0.1  # of the labelled real images, what "some" means
 SOME_REAL_SHARE = 0.25  # of the images that the arm sees, so that few real images still weigh something
 
@@ -144,7 +145,10 @@ def match_levels(inputs: Inputs, matching: str, *, seed: int) -> FloatImages:
     """Synthetic images with the levels of real ones, on the grid of values that files can hold."""
     scale: ValueRange = inputs.value_range
     synthetic, real = inputs.synthetic.encode(scale), inputs.matching.encode(scale)
-    matched = match_to_real(synthetic, real, seed=seed, histogram=matching == "histogram")
+    if matching == "ranked":
+        matched = match_by_rank(synthetic, real)
+    else:
+        matched = match_to_real(synthetic, real, seed=seed, histogram=matching == "histogram")
     return scale.encode(scale.decode(matched, inputs.synthetic.cache.scan.pixel_format.dtype))
 
 
@@ -183,11 +187,13 @@ def halves(inputs: Inputs, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.
     return np.flatnonzero(in_first), second
 
 
-def derive_seeds(seed: int, count: int) -> tuple[int, ...]:
-    """`count` task seeds of one evaluation seed; different evaluation seeds share none."""
+def derive_seeds(seed: int, count: int, *, purpose: Literal["arms", "judges"] = "arms") -> tuple[int, ...]:
+    """`count` seeds of one evaluation seed; different evaluation seeds and purposes share none."""
     if count < 1:
         raise ConfigurationError(f"task_seeds must be at least 1, got {count}")
-    return tuple(int(np.random.SeedSequence((seed, k)).generate_state(1)[0]) for k in range(count))
+    return tuple(
+        int(np.random.SeedSequence((_PURPOSES[purpose], seed, k)).generate_state(1)[0]) for k in range(count)
+    )
 
 
 def unit_of(names: Sequence[str]) -> str:

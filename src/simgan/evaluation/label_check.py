@@ -31,7 +31,7 @@ def check_labels(inputs: Inputs, *, budget: Budget, seed: int, progress: Progres
     test, refined = inputs.test, inputs.refined
     assert test is not None
     assert test.labels is not None
-    seeds = derive_seeds(seed + 1, 2)
+    seeds = derive_seeds(seed, 2, purpose="judges")
     parts = halves(inputs, seed=seed)
     synthetic_places = {path: i for i, path in enumerate(inputs.synthetic.paths)}
     first = set(parts[0].tolist())

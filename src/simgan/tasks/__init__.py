@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from simgan.tasks.augmentation import StandardAugmentation
-from simgan.tasks.matching import match_to_real
+from simgan.tasks.matching import match_by_rank, match_to_real
 from simgan.tasks.network import SMALLEST_SIDE, TaskNetwork
 from simgan.tasks.training import TaskModel, train_task
 
-__all__ = ["SMALLEST_SIDE", "StandardAugmentation", "TaskModel", "TaskNetwork", "match_to_real", "train_task"]
+__all__ = [
+    "SMALLEST_SIDE",
+    "StandardAugmentation",
+    "TaskModel",
+    "TaskNetwork",
+    "match_by_rank",
+    "match_to_real",
+    "train_task",
+]

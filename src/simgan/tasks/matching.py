@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from simgan.nn.level_matching import LevelMatching
 
 
 def match_to_real(
@@ -30,6 +33,17 @@ def match_to_real(
         for channel in range(synthetic.shape[-1]):
             out[i, ..., channel] = match(synthetic[i, ..., channel], real[partner, ..., channel])
     return out
+
+
+def match_by_rank(synthetic: NDArray[Any], real: NDArray[Any]) -> NDArray[np.float32]:
+    """Each synthetic image with the histogram of the real image whose mean level has the same rank, see
+    `simgan.nn.level_matching`: the partner for which levels move least; float32, shape of `synthetic`.
+    """
+    first, second = (
+        torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)) for x in (synthetic, real)
+    )
+    matched = LevelMatching.fit(synthetic=first, real=second)(first)
+    return np.ascontiguousarray(matched.numpy().transpose(0, 2, 3, 1))
 
 
 def deal_partners(n: int, m: int, *, seed: int) -> NDArray[np.int64]:
