@@ -9,6 +9,7 @@ import time
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,8 @@ class Recorder:
         ("prepare a --out b --invalid low", "--invalid"),
         ("simulate digits a --count many", "--count"),
         ("refine a", "tree"),
+        ("refine a b --out c --out-of-range wrap", "--out-of-range"),
+        ("refine a b --out c --jpeg-quality high", "--jpeg-quality"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong_and_where_help_is(
@@ -376,6 +379,30 @@ def test_prepare_hands_on_its_options(
     assert out.err == "warning: box 7 left\n"
 
 
+def test_refine_hands_on_its_options_and_warns_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def refine(*args: Any, **kwargs: Any) -> SimpleNamespace:
+        calls.append((args, dict(kwargs)))
+        kwargs["warn"]("1 of 20 images was left out")
+        return SimpleNamespace(warnings=("1 of 20 images was left out",))
+
+    monkeypatch.setattr(simgan, "refine", refine)
+    monkeypatch.setattr("simgan.cli.verbs.summarize", lambda report: [("refined", 19)])
+    assert run(["refine", "runs/a", "s", "--out", "r", "--images", "i/*.png"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "warning: 1 of 20 images was left out\n"
+    assert out.startswith("refined  19\n")
+    options = "--out-of-range clip --jpeg-quality 80 --max-reject-share 0.2"
+    assert run(f"refine runs/a s --out r {options}".split()) == 0
+    wanted = [("refuse", 95, 0.05), ("clip", 80, 0.2)]
+    for (args, kwargs), pattern, values in zip(calls, ("i/*.png", "**/*"), wanted, strict=True):
+        assert args == (simgan.ImageTree(Path("s"), pattern), Path("runs/a"), Path("r"))
+        assert (kwargs["out_of_range"], kwargs["jpeg_quality"], kwargs["max_reject_share"]) == values
+
+
 def test_a_centred_crop_is_height_times_width() -> None:
     assert parse_crop("center:6x8") == simgan.CenterCrop(height=6, width=8)
     assert parse_crop(None) is None
@@ -408,6 +435,7 @@ def test_the_demo_is_run_in_its_folder_and_its_evaluation_printed(
     def run_demo(run_dir: Path, **kwargs: Any) -> simgan.Evaluation:
         assert (run_dir, kwargs["seed"]) == (Path("here"), 4)
         kwargs["say"]("drawing digits")
+        kwargs["warn"]("the levels differ")
         kwargs["progress"](Turn("adversarial", 10, 20, {"discriminator_accuracy": 0.75}, 90.0))
         return simgan.Evaluation(RECORD)
 
@@ -417,6 +445,7 @@ def test_the_demo_is_run_in_its_folder_and_its_evaluation_printed(
     assert "report: here/report.html" in out
     assert err.splitlines() == [
         "demo: drawing digits",
+        "warning: the levels differ",
         "demo   50%  10 of 20  90 s left  adversarial  discriminator right 75%",
     ]
 

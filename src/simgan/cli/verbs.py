@@ -24,8 +24,8 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
+from simgan.cli.embedded import demo, simulate
 from simgan.cli.printing import (
-    OWN_FOLDERS,
     align,
     bullets,
     describe_evaluation,
@@ -53,8 +53,8 @@ app = App(
     version=simgan.__version__,
     help_format="plaintext",
 )
-simulate = App(name="simulate", help="Draw labelled synthetic images from code.")
 app.command(simulate)
+app.command(demo)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -214,6 +214,8 @@ def refine(
     out: Path,
     images: str = ALL_IMAGES,
     out_of_range: Literal["refuse", "clip"] = "refuse",
+    jpeg_quality: int = 95,
+    max_reject_share: float = 0.05,
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -223,13 +225,17 @@ def refine(
     :param out: Folder for the refined tree.
     :param images: Which files are the images, as a pattern relative to the tree.
     :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
+    :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
+    :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
     """
     with showing_progress("refining") as display:
         report = simgan.refine(
             simgan.ImageTree(tree, images),
             refiner,
             out,
+            jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
+            max_reject_share=max_reject_share,
             progress=display.advance,
             warn=display.warn,
         )
@@ -273,8 +279,8 @@ def prepare(
             carry_unknown=carry_unknown,
             progress=display.advance,
         )
-    for sentence in report.dropped:
-        print(f"warning: {sentence}", file=sys.stderr)
+        for sentence in report.dropped:
+            display.warn(sentence)
     show(report, align(summarize(report)), as_json=switches.json)
 
 
@@ -365,36 +371,3 @@ def info(path: Path, /, *, images: str = ALL_IMAGES, switches: Switches = NO_SWI
     with showing_progress("reading the images") as display:
         about = simgan.info(what, progress=display.advance)
     show(about.to_dict(), "\n".join(about.lines()), as_json=switches.json)
-
-
-@simulate.command
-def digits(out: Path, /, *, count: int = 1000, seed: int = 0, switches: Switches = NO_SWITCHES) -> None:
-    """Draw digits from fonts as 8×8 images, one folder for each class.
-
-    :param out: Folder to write to; it must not exist, or be empty.
-    :param count: How many.
-    :param seed: The same seed draws the same digits.
-    """
-    from simgan.simulators.digits import simulate_digits
-
-    if out.exists() and any(out.iterdir()):
-        raise OutputError(f"{out} is not empty; choose a new folder for the digits")
-    simulate_digits(out, count=count, seed=seed)
-    show(
-        {"out": out, "count": count, "seed": seed}, f"wrote {count:,} digits to {out}", as_json=switches.json
-    )
-
-
-@app.command
-def demo(*, run: Path = Path("runs/demo"), seed: int = 0, switches: Switches = NO_SWITCHES) -> None:
-    """Run an embedded task end to end, on the CPU, without any download: simulate, train, refine, evaluate, report.
-
-    :param run: Folder for all that it makes.
-    :param seed: What everything random is drawn from.
-    """
-    from simgan.studies.demo import run_demo
-
-    with showing_progress("demo") as display:
-        evaluation = run_demo(run, seed=seed, say=display.say, progress=display.show_turn)
-    text = f"{describe_evaluation(evaluation.record)}\n\nreport: {run / 'report.html'}\n\n{OWN_FOLDERS}"
-    show(evaluation.record, text, as_json=switches.json)

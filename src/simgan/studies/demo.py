@@ -25,10 +25,12 @@ def run_demo(
     overrides: dict[str, Any] | None = None,
     task_seeds: int = 3,
     say: Say | None = None,
+    warn: Say | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
     """Simulates, trains, refines, evaluates and reports in `run_dir`; the same call again continues.
 
+    `say` is told what is done now, `warn` each warning of training and refining (unset: so is `say`).
     Leaves `run_dir/report.html` and `run_dir/evaluation.json`; returns the evaluation.
     """
     tell: Say = say if say is not None else lambda _: None
@@ -43,6 +45,7 @@ def run_demo(
         updates=DEMO_UPDATES,
         command=f"simgan demo --seed {seed}",
         say=tell,
+        warn=warn if warn is not None else tell,
         progress=progress,
     )
 
@@ -58,6 +61,7 @@ def run_task(
     updates: int | None = None,
     arms: Sequence[str] = ARMS,
     say: Say,
+    warn: Say,
     progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
     """Trains with recipe `default`, refines, evaluates on the test part, and reports, all in `run_dir`."""
@@ -69,11 +73,11 @@ def run_task(
         real=task.unlabelled,
         overrides={**task.settings, "seed": seed, **(overrides or {})},
         progress=progress,
-        warn=say,
+        warn=warn,
     )
     say("refining the synthetic set")
     refined = ImageTree(run_dir / "data" / "refined")
-    refine(task.synthetic, run.refiner, refined.root, warn=say)
+    refine(task.synthetic, run.refiner, refined.root, warn=warn)
     say("evaluating on real images that no refiner saw")
     evaluation = evaluate(
         synthetic=task.synthetic,

@@ -35,6 +35,10 @@ def run_seed(task: str, seed: int, folder: Path, results: Path) -> None:
     """One unit: `results/seed_N.json` and `.npz`."""
     arms, task_seeds = SCOPE[task]
     run_dir = folder / f"seed_{seed}"
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
     evaluation = run_task(
         TASKS[task](folder / "task"),
         run_dir,
@@ -43,7 +47,8 @@ def run_seed(task: str, seed: int, folder: Path, results: Path) -> None:
         task_seeds=task_seeds,
         updates=DEMO_UPDATES,
         arms=arms,
-        say=lambda message: print(message, file=sys.stderr, flush=True),
+        say=say,
+        warn=say,
     )
     evaluation.save(results / f"seed_{seed}.json")
     shutil.rmtree(run_dir)
