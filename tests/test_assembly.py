@@ -275,6 +275,25 @@ def test_level_matching_and_holes_exclude_each_other(assembled: Assemble) -> Non
 # ---- what is refused, and what is said
 
 
+def test_faults_of_both_trees_are_said_at_once_and_that_of_one_in_its_own_words(tmp_path: Path) -> None:
+    overrides = write_sides(tmp_path)
+    for i in range(4):
+        (tmp_path / "real" / f"{i:03}.png").write_bytes(b"")
+
+    def fault(synthetic: str) -> str:
+        c = resolve_configuration("default", overrides | {"synthetic.root": str(tmp_path / synthetic)})
+        with pytest.raises(DataError) as caught:
+            assemble(c, cache_dir=tmp_path / "cache")
+        return str(caught.value)
+
+    alone, both = fault("synthetic"), fault("nowhere")
+    assert alone.startswith(f"{tmp_path / 'real'}: 4 of 40 images cannot be used")
+    head, first, second = both.split("\n  - ", 2)
+    assert head == "both trees have faults:"
+    assert first.startswith(f"{tmp_path / 'nowhere'}: no such folder")
+    assert second == alone
+
+
 def test_missing_trees_are_all_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         assemble(resolve_configuration("default"), cache_dir=tmp_path)

@@ -35,7 +35,7 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
-from simgan.errors import ConfigurationError, DataError, OutputError
+from simgan.errors import OutputError
 
 if TYPE_CHECKING:
     from simgan.data.trees import ImageTree
@@ -141,23 +141,11 @@ def check(recipe: str, /, *, set_: Setting = None, switches: Switches = NO_SWITC
     :param set_: KEY=VALUE that overrides one key; may be repeated.
     """
     from simgan.config import resolve_configuration
-    from simgan.data.cache import open_cache
     from simgan.training.assembly import assemble
 
     configuration = resolve_configuration(recipe, parse_overrides(set_))
     with tempfile.TemporaryDirectory() as cache, showing_progress("reading the images") as display:
-        faults = []
-        for tree in (configuration.synthetic, configuration.real):
-            try:  # both sides, so that a fault of one does not hide those of the other
-                if tree.root:
-                    open_cache(
-                        simgan.ImageTree(tree.root, tree.images), Path(cache), progress=display.advance
-                    )
-            except DataError as error:
-                faults.append(str(error))
-        if faults:
-            raise ConfigurationError(faults)
-        assembly = assemble(configuration, cache_dir=Path(cache))
+        assembly = assemble(configuration, cache_dir=Path(cache), progress=display.advance)
         found = assembly.describe()
     text = describe_plan(found, configuration)
     again = "".join(f" --set {shlex.quote(setting)}" for setting in set_ or ())

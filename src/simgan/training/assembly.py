@@ -17,7 +17,7 @@ from simgan.data.cache import ImageCache, open_cache
 from simgan.data.labels import Labels, detect_label_format, read_labels
 from simgan.data.streams import BatchStream
 from simgan.data.trees import ImageTree, Progress
-from simgan.errors import ConfigurationError
+from simgan.errors import ConfigurationError, DataError, list_faults
 from simgan.images import ValueRange
 from simgan.nn.augmentation import DiscriminatorAugmentation
 from simgan.nn.derivation import derive_discriminator, derive_refiner
@@ -211,7 +211,8 @@ class Assembly:
 
 
 def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progress | None = None) -> Assembly:
-    """Reads both trees and derives the rest; `DataError` or `ConfigurationError` before anything is spent."""
+    """Reads both trees and derives the rest; `ConfigurationError`, or `DataError` with the faults of both trees at
+    once, before anything is spent."""
     c = configuration
     faults = [
         f"`{side}.root` is not set: name the folder of {side} images"
@@ -224,10 +225,7 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         )
     if faults:
         raise ConfigurationError(faults)
-    synthetic_cache = open_cache(
-        ImageTree(c.synthetic.root, c.synthetic.images), cache_dir, progress=progress
-    )
-    real_cache = open_cache(ImageTree(c.real.root, c.real.images), cache_dir, progress=progress)
+    synthetic_cache, real_cache = _open_sides(c, cache_dir, progress)
     check_sides(c, synthetic_cache, real_cache)
     value_range = choose_value_range(c, synthetic_cache, real_cache)
     crop = choose_crop(c, synthetic_cache, real_cache)
@@ -258,6 +256,24 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         route=choose_route(device=c.run.device, precision=c.run.precision, bit_depth=bit_depth),
         warnings=(*warn_of_cues(synthetic_cache, real_cache, value_range), *left_out),
     )
+
+
+def _open_sides(
+    c: Configuration, cache_dir: Path, progress: Progress | None
+) -> tuple[ImageCache, ImageCache]:
+    """The caches of both trees; the fault of one does not hide that of the other."""
+    caches, faults = [], []
+    for side in (c.synthetic, c.real):
+        try:
+            caches.append(open_cache(ImageTree(side.root, side.images), cache_dir, progress=progress))
+        except DataError as error:
+            faults.append(error)
+    if len(faults) == 2:
+        raise DataError(f"both trees have faults:{list_faults([str(fault) for fault in faults])}")
+    if faults:
+        raise faults[0]
+    synthetic, real = caches
+    return synthetic, real
 
 
 def _discriminator_spec(c: Configuration, channels: int, crop: tuple[int, int]) -> DiscriminatorSpec:
