@@ -253,6 +253,31 @@ def test_the_description_shows_lambda_in_both_forms_and_the_networks(assembled: 
     assert described["route"] == "cpu float32"
 
 
+@pytest.mark.parametrize(
+    ("feature_transform", "elements"),
+    [("identity", 3 * 64), ("gradients", 2 * 3 * 49), ("channel_mean", 64), ("local_contrast", 3 * 64)],
+)
+def test_lambda_in_the_papers_form_is_for_a_sum_over_the_elements_of_psi(
+    feature_transform: str, elements: int, assembled: Assemble
+) -> None:
+    chosen = {
+        "objective.self_regularization_weight": 0.5,
+        "objective.feature_transform": feature_transform,
+    }
+    described = assembled(chosen, shape=(8, 8, 3)).describe()
+    assert described["self_regularization_weight"]["paper_form"] == pytest.approx(0.5 * 16 / elements)
+
+
+def test_derived_blocks_are_those_of_the_kernels_that_the_refiner_has(assembled: Assemble) -> None:
+    large = {"refiner.blocks": 0, "discriminator.layers": [], "training.batch_size": 2}
+    for kernel, first_kernel, blocks in ((3, 3, 12), (7, 7, 4)):
+        kernels = {"refiner.kernel": kernel, "refiner.first_kernel": first_kernel}
+        a = assembled(large | kernels, shape=(98, 98, 1))
+        assert a.refiner_spec.blocks == blocks
+        assert discriminator_receptive_field(a.discriminator_spec) == 49
+        assert refiner_receptive_field(a.refiner_spec) >= 49
+
+
 # ---- level matching
 
 

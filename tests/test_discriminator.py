@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import shapes
+from published import GAZE_DISCRIMINATOR, HANDS_DISCRIMINATOR
 from simgan.nn.discriminator import Discriminator, DiscriminatorLayer, DiscriminatorSpec, SamePadMaxPool
-from simgan.nn.published import GAZE_DISCRIMINATOR, HANDS_DISCRIMINATOR
 
 Layer = DiscriminatorLayer
 SMALL = (Layer(8, 3, 2), Layer(8, 3), Layer(4, 1))

@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
+from published import GAZE_DISCRIMINATOR
 from simgan.nn.discriminator import Discriminator
 from simgan.nn.feature_transforms import FEATURE_TRANSFORMS, channel_mean
 from simgan.nn.losses import (
     PatchReduction,
     discriminator_loss,
-    mean_weight,
     paper_weight,
     refiner_adversarial_loss,
     refiner_loss,
     self_regularization,
 )
-from simgan.nn.published import GAZE_DISCRIMINATOR
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -89,7 +88,7 @@ def test_equation_4_in_mean_form_is_the_published_sum_with_the_papers_weight() -
         patch_count=10,
         patches="sum",
     )
-    published = paper_weight(weight, image_shape=(2, 6, 10), patch_count=10)
+    published = paper_weight(weight, elements=2 * 6 * 10, patch_count=10)
     literally = [
         -(1 - logits[i].sigmoid()).log().sum() + published * (refined[i] - synthetic[i]).abs().sum()
         for i in range(3)
@@ -98,13 +97,11 @@ def test_equation_4_in_mean_form_is_the_published_sum_with_the_papers_weight() -
 
 
 def test_the_weight_in_mean_form_is_15_28_times_the_papers_for_gaze() -> None:
-    gaze = {"image_shape": (1, 35, 55), "patch_count": 126}
-    assert mean_weight(1.0, **gaze) == pytest.approx(1925 / 126)
-    assert round(mean_weight(1.0, **gaze), 2) == 15.28
-    assert paper_weight(mean_weight(0.01, **gaze), **gaze) == pytest.approx(0.01)
+    assert round(1925 / 126, 2) == 15.28
+    assert paper_weight(1925 / 126, elements=35 * 55, patch_count=126) == pytest.approx(1)
     # hands: 224·224/49 = 1024
-    assert mean_weight(0.01, image_shape=(1, 224, 224), patch_count=49) == pytest.approx(10.24)
-    assert mean_weight(1.0, image_shape=(3, 35, 55), patch_count=126) == pytest.approx(3 * 1925 / 126)
+    assert paper_weight(10.24, elements=224 * 224, patch_count=49) == pytest.approx(0.01)
+    assert paper_weight(3 * 1925 / 126, elements=3 * 35 * 55, patch_count=126) == pytest.approx(1)
 
 
 def balance(images: Tensor, refined: Tensor, logits: Tensor, patches: PatchReduction) -> tuple[float, float]:

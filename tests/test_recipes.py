@@ -4,21 +4,17 @@ import tomllib
 
 import pytest
 
+from published import (
+    GAZE_DISCRIMINATOR,
+    GAZE_REFINER,
+    HANDS_DISCRIMINATOR,
+    HANDS_REFINER,
+    HANDS_REFINER_FIRST_7X7,
+)
 from simgan.config import recipe_names, recipe_text, resolve_configuration
 from simgan.nn.discriminator import DiscriminatorLayer, DiscriminatorSpec
 from simgan.nn.losses import paper_weight
-from simgan.nn.published import GAZE_DISCRIMINATOR, GAZE_REFINER, HANDS_DISCRIMINATOR, HANDS_REFINER
 from simgan.nn.refiner import RefinerSpec
-from simgan.settings import Configuration
-
-
-def networks(c: Configuration) -> tuple[RefinerSpec, DiscriminatorSpec]:
-    r, d = c.refiner, c.discriminator
-    layers = tuple(DiscriminatorLayer(*layer) for layer in d.layers)
-    return (
-        RefinerSpec(1, r.width, r.blocks, r.kernel, r.first_kernel, r.output),
-        DiscriminatorSpec(1, layers, d.output_maps, d.scope, d.spectral_normalization),
-    )
 
 
 def test_the_recipes_are_the_ones_announced() -> None:
@@ -35,7 +31,8 @@ def test_every_recipe_names_itself_and_opens_with_what_it_is_for(name: str) -> N
 
 def test_paper_gaze_is_section_3_1_as_printed() -> None:
     c = resolve_configuration("paper-gaze")
-    assert networks(c) == (GAZE_REFINER, GAZE_DISCRIMINATOR)
+    layers = tuple(map(DiscriminatorLayer, (96, 64, 0, 32, 32), (3, 3, 3, 3, 1), (2, 2, 1, 1, 1)))
+    assert (RefinerSpec(1, 64, 4), DiscriminatorSpec(1, layers, 2)) == (GAZE_REFINER, GAZE_DISCRIMINATOR)
     t = c.training
     assert t.optimizer == "sgd"
     assert t.refiner_learning_rate == t.discriminator_learning_rate == 0.001
@@ -49,7 +46,7 @@ def test_paper_gaze_is_section_3_1_as_printed() -> None:
     assert (t.augmentation_shift_px, t.augmentation_gain) == (0, 0)
     assert c.objective.patches == "sum"
     assert c.objective.feature_transform == "identity"
-    shown = paper_weight(c.objective.self_regularization_weight, image_shape=(1, 35, 55), patch_count=126)
+    shown = paper_weight(c.objective.self_regularization_weight, elements=35 * 55, patch_count=126)
     assert shown == pytest.approx(0.01, rel=1e-12)
     assert not c.data.level_matching
     assert c.refiner.average_decay == 0
@@ -58,7 +55,11 @@ def test_paper_gaze_is_section_3_1_as_printed() -> None:
 
 def test_paper_hands_is_section_3_2_as_printed() -> None:
     c = resolve_configuration("paper-hands")
-    assert networks(c) == (HANDS_REFINER, HANDS_DISCRIMINATOR)
+    layers = tuple(map(DiscriminatorLayer, (96, 64, 0, 32, 32), (7, 5, 3, 3, 1), (4, 2, 2, 2, 1)))
+    assert (RefinerSpec(1, 64, 10, 7, 7), DiscriminatorSpec(1, layers, 2)) == (
+        HANDS_REFINER,
+        HANDS_DISCRIMINATOR,
+    )
     t = c.training
     assert t.refiner_learning_rate == t.discriminator_learning_rate == 0.0002
     ((drop, factor),) = t.learning_rate_milestones
@@ -68,7 +69,7 @@ def test_paper_hands_is_section_3_2_as_printed() -> None:
     assert (t.refiner_updates_per_step, t.discriminator_updates_per_step) == (2, 1)
     assert (t.warmup_refiner_steps, t.warmup_discriminator_steps) == (500, 200)
     assert c.objective.patches == "sum"
-    shown = paper_weight(c.objective.self_regularization_weight, image_shape=(1, 224, 224), patch_count=49)
+    shown = paper_weight(c.objective.self_regularization_weight, elements=224 * 224, patch_count=49)
     assert shown == pytest.approx(0.01, rel=1e-12)
     assert c.refiner.average_decay == 0
 
@@ -76,8 +77,8 @@ def test_paper_hands_is_section_3_2_as_printed() -> None:
 def test_the_other_readings_of_the_paper_are_one_override_away() -> None:
     fifty = resolve_configuration("paper-gaze", {"training.refiner_updates_per_step": 50})
     assert fifty.training.refiner_updates_per_step == 50
-    first_only = networks(resolve_configuration("paper-hands", {"refiner.kernel": 3}))[0]
-    assert (first_only.kernel, first_only.first_kernel) == (3, 7)
+    first_only = HANDS_REFINER_FIRST_7X7
+    assert (first_only.kernel, first_only.first_kernel, first_only.blocks) == (3, 7, 10)
 
 
 def test_the_faithful_recipes_have_a_sum_not_a_mean_and_the_default_derives_its_networks() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shapes
-from simgan.nn.published import GAZE_REFINER, HANDS_REFINER, HANDS_REFINER_FIRST_7X7
+from published import GAZE_REFINER, HANDS_REFINER, HANDS_REFINER_FIRST_7X7
 from simgan.nn.refiner import Refiner, RefinerSpec, ResidualBlock
 
 

@@ -112,7 +112,6 @@ def test_a_resumed_stream_goes_on_as_if_never_stopped(
     resumed = stream()
     resumed.next()  # having run before must not matter
     resumed.load_state_dict(state)
-    assert resumed.epoch == before * batch_size / 10
     for _ in range(after):
         assert torch.equal(whole.next(), resumed.next())
 

@@ -168,11 +168,6 @@ def split_alpha(array: Array) -> tuple[Array, Array | None]:
     return array[..., :colours], array[..., colours:] if array.shape[2] > colours else None
 
 
-def join_alpha(colour: Array, alpha: Array | None) -> Array:
-    """The inverse of `split_alpha`."""
-    return colour if alpha is None else np.concatenate([colour, alpha], axis=2)
-
-
 def read_image(path: str | Path) -> Array:
     """The pixels of one file, (H, W, C) uint8 or uint16; raises `ImageError` with path and reason."""
     try:

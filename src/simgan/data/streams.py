@@ -50,11 +50,6 @@ class BatchStream:
         self._position = 0
         self._epoch, self._order = -1, chosen
 
-    @property
-    def epoch(self) -> float:
-        """How often the images have been visited so far, as a fraction."""
-        return self._position / len(self._indices)
-
     def next(self) -> torch.Tensor:
         """The next batch (N, C, h, w)."""
         return self.next_with_indices()[0]

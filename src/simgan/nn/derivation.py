@@ -17,14 +17,13 @@ from simgan.nn.refiner import RefinerSpec, refiner_receptive_field
 
 SMALLEST_SIDE = 8  # below this no patch is local
 SMALLEST_FIELD = 7  # a smaller field sees single edges, not strokes: at 8×8 it may pass half the side
+FEWEST_BLOCKS, MOST_BLOCKS = 2, 12  # 12 blocks of 3×3 reach 51 px, the largest derived D sees 49
 
 
-def derive_discriminator(
-    *, channels: int, height: int, width: int, width_maps: int = 64
-) -> DiscriminatorSpec:
-    """The discriminator with the largest field that the rules allow for height×width images, spectrally normalized.
+def derive_layers(*, height: int, width: int, maps: int = 64) -> tuple[DiscriminatorLayer, ...]:
+    """The layers, of `maps` maps each, of the D with the largest field that the rules allow for height×width images.
 
-    From 8×8 (field 7, stride 1, map 8×8) to large images (field 47, stride 8).
+    From 8×8 (field 7, stride 1, map 8×8) to images from 98×98 on (field 49, stride 8). `ConfigurationError` below 8×8.
     """
     shorter = min(height, width)
     if shorter < SMALLEST_SIDE:
@@ -34,27 +33,29 @@ def derive_discriminator(
         )
     layer = DiscriminatorLayer
     candidates: tuple[tuple[DiscriminatorLayer, ...], ...] = (
-        (layer(width_maps, 3), layer(width_maps, 3), layer(width_maps, 3)),
-        (layer(width_maps, 3, 2), layer(width_maps, 3), layer(width_maps, 3)),
-        (layer(width_maps, 3, 2), layer(width_maps, 3), layer(width_maps, 3), layer(width_maps, 3)),
-        (layer(width_maps, 3, 2), layer(width_maps, 3, 2), layer(width_maps, 3), layer(width_maps, 3)),
-        (layer(width_maps, 5, 2), *(layer(width_maps, 3, 2),) * 2, *(layer(width_maps, 3),) * 2),
-    )  # fmt: skip
-    chosen: DiscriminatorSpec | None = None
+        (layer(maps, 3), layer(maps, 3), layer(maps, 3)),
+        (layer(maps, 3, 2), layer(maps, 3), layer(maps, 3)),
+        (layer(maps, 3, 2), layer(maps, 3), layer(maps, 3), layer(maps, 3)),
+        (layer(maps, 3, 2), layer(maps, 3, 2), layer(maps, 3), layer(maps, 3)),
+        (layer(maps, 5, 2), *(layer(maps, 3, 2),) * 2, *(layer(maps, 3),) * 2),
+    )
+    chosen: tuple[DiscriminatorLayer, ...] = ()
     for layers in candidates:
-        spec = DiscriminatorSpec(channels=channels, layers=layers, spectral_normalization=True)
+        spec = DiscriminatorSpec(channels=1, layers=layers)
         fits = discriminator_receptive_field(spec) <= max(SMALLEST_FIELD, shorter // 2)
         if fits and min(patch_grid(spec, height, width)) >= 4:
-            chosen = spec
-    assert chosen is not None, "the smallest candidate fits every allowed size"
+            chosen = layers
+    assert chosen, "the smallest candidate fits every allowed size"
     return chosen
 
 
-def derive_refiner(*, channels: int, field: int, width: int = 64) -> RefinerSpec:
-    """A residual 3×3 refiner whose receptive field is the smallest that reaches `field` pixels, blocks 2 to 8."""
-    spec = RefinerSpec(channels=channels, width=width, blocks=2, output="residual")
-    for blocks in range(2, 9):
-        spec = RefinerSpec(channels=channels, width=width, blocks=blocks, output="residual")
+def derive_blocks(*, field: int, kernel: int, first_kernel: int) -> int:
+    """The fewest residual blocks, 2 to 12, with which R's receptive field reaches `field` pixels; 12 where none do.
+
+    A block adds 2 (kernel − 1) pixels to the `first_kernel` that R begins with.
+    """
+    for blocks in range(FEWEST_BLOCKS, MOST_BLOCKS):
+        spec = RefinerSpec(channels=1, width=1, blocks=blocks, kernel=kernel, first_kernel=first_kernel)
         if refiner_receptive_field(spec) >= field:
-            break
-    return spec
+            return blocks
+    return MOST_BLOCKS

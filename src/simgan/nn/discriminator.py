@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
-from simgan.nn.receptive_field import Stage, output_size, receptive_field, total_stride
+from simgan.nn.receptive_field import Stage, output_size, receptive_field
 
 AdversarialScope = Literal["local", "global"]
 
@@ -106,11 +106,6 @@ class Discriminator(nn.Module):
 def discriminator_receptive_field(spec: DiscriminatorSpec) -> int:
     """Side in pixels of the patch that one logit judges."""
     return receptive_field(_stages(spec))
-
-
-def discriminator_stride(spec: DiscriminatorSpec) -> int:
-    """Pixels between neighbouring patches."""
-    return total_stride(_stages(spec))
 
 
 def patch_grid(spec: DiscriminatorSpec, height: int, width: int) -> tuple[int, int]:

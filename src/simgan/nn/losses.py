@@ -47,19 +47,12 @@ def refiner_loss(
     return adversarial + (weight * scale) * regularization
 
 
-def paper_weight(weight: float, *, image_shape: tuple[int, int, int], patch_count: int) -> float:
-    """The paper's λ, which multiplies a *sum* over (C, H, W) beside a sum over patches, for our mean-form λ.
+def paper_weight(weight: float, *, elements: int, patch_count: int) -> float:
+    """The paper's λ, which multiplies a *sum* over the `elements` of ψ(x) beside a sum over patches, for our mean form.
 
-    Σ_patches + λ_paper Σ_pixels = P·(mean + λ_paper·(CHW/P)·mean), so λ_paper = λ·P/(CHW).
+    Σ_patches + λ_paper Σ_elements = P·(mean + λ_paper·(E/P)·mean), so λ_paper = λ·P/E; E = C·H·W for ψ = identity.
     """
-    channels, height, width = image_shape
-    return weight * patch_count / (channels * height * width)
-
-
-def mean_weight(paper_form: float, *, image_shape: tuple[int, int, int], patch_count: int) -> float:
-    """Our mean-form λ for the paper's: λ = λ_paper·CHW/P, the inverse of `paper_weight`."""
-    channels, height, width = image_shape
-    return paper_form * channels * height * width / patch_count
+    return weight * patch_count / elements
 
 
 def _over_patches(per_patch: Tensor, patches: PatchReduction) -> Tensor:

@@ -22,14 +22,6 @@ def receptive_field(stages: Iterable[Stage]) -> int:
     return field
 
 
-def total_stride(stages: Iterable[Stage]) -> int:
-    """Input pixels between two neighbouring output pixels: Πᵢ sᵢ."""
-    jump = 1
-    for stage in stages:
-        jump *= stage.stride
-    return jump
-
-
 def output_size(size: int, stages: Iterable[Stage]) -> int:
     """Output pixels along one side of `size` input pixels under "same" padding: ⌈·/s⌉ at each stage."""
     for stage in stages:

@@ -20,7 +20,7 @@ from simgan.data.trees import ImageTree, Progress
 from simgan.errors import ConfigurationError, DataError, list_faults
 from simgan.images import ValueRange
 from simgan.nn.augmentation import DiscriminatorAugmentation
-from simgan.nn.derivation import derive_discriminator, derive_refiner
+from simgan.nn.derivation import derive_blocks, derive_layers
 from simgan.nn.discriminator import (
     Discriminator,
     DiscriminatorLayer,
@@ -180,7 +180,8 @@ class Assembly:
         refiner, discriminator = Refiner(self.refiner_spec), Discriminator(self.discriminator_spec)
         grid = discriminator.patch_grid(*self.crop)
         weight = self.configuration.objective.self_regularization_weight
-        shape = (self.refiner_spec.channels, *self.crop)
+        features = FEATURE_TRANSFORMS[self.configuration.objective.feature_transform]
+        elements = features(torch.zeros(1, self.refiner_spec.channels, *self.crop))[0].numel()
         return {
             "synthetic": self.synthetic.cache.scan.to_dict(),
             "real": self.real.cache.scan.to_dict(),
@@ -202,7 +203,7 @@ class Assembly:
             },
             "self_regularization_weight": {
                 "mean_form": weight,
-                "paper_form": paper_weight(weight, image_shape=shape, patch_count=math.prod(grid)),
+                "paper_form": paper_weight(weight, elements=elements, patch_count=math.prod(grid)),
             },
             "labels": None if self.labels is None else _label_digest(self.labels),
             "route": str(self.route),
@@ -231,8 +232,8 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
     crop = choose_crop(c, synthetic_cache, real_cache)
     training, held_out = split_held_out(len(real_cache), c.data.held_out_share)
     synthetic, real = DataSide(synthetic_cache, value_range), DataSide(real_cache, value_range)
-    discriminator = _discriminator_spec(c, synthetic_cache.scan.pixel_format.channels, crop)
-    refiner = _refiner_spec(c, discriminator)
+    discriminator = discriminator_spec(c, synthetic_cache.scan.pixel_format.channels, crop)
+    refiner = refiner_spec(c, discriminator)
     matching = None
     if c.data.level_matching:
         matching = LevelMatching.fit(
@@ -276,23 +277,19 @@ def _open_sides(
     return synthetic, real
 
 
-def _discriminator_spec(c: Configuration, channels: int, crop: tuple[int, int]) -> DiscriminatorSpec:
+def discriminator_spec(c: Configuration, channels: int, crop: tuple[int, int]) -> DiscriminatorSpec:
+    """D's shape as configured; its layers, where none are, derived from the size of the training crops."""
     d = c.discriminator
-    if d.layers:
-        layers = tuple(DiscriminatorLayer(*layer) for layer in d.layers)
-    else:
-        layers = derive_discriminator(
-            channels=channels, height=crop[0], width=crop[1], width_maps=d.width
-        ).layers
+    layers = tuple(DiscriminatorLayer(*layer) for layer in d.layers)
+    if not layers:
+        layers = derive_layers(height=crop[0], width=crop[1], maps=d.width)
     return DiscriminatorSpec(channels, layers, d.output_maps, d.scope, d.spectral_normalization)
 
 
-def _refiner_spec(c: Configuration, discriminator: DiscriminatorSpec) -> RefinerSpec:
-    r = c.refiner
-    if r.blocks:
-        return RefinerSpec(discriminator.channels, r.width, r.blocks, r.kernel, r.first_kernel, r.output)
-    field = discriminator_receptive_field(discriminator)
-    blocks = derive_refiner(channels=discriminator.channels, field=field, width=r.width).blocks
+def refiner_spec(c: Configuration, discriminator: DiscriminatorSpec) -> RefinerSpec:
+    """R's shape as configured; its number of blocks, where it is 0, derived from D's field."""
+    r, field = c.refiner, discriminator_receptive_field(discriminator)
+    blocks = r.blocks or derive_blocks(field=field, kernel=r.kernel, first_kernel=r.first_kernel)
     return RefinerSpec(discriminator.channels, r.width, blocks, r.kernel, r.first_kernel, r.output)
 
 
