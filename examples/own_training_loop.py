@@ -31,7 +31,13 @@ def coarse(images: Tensor) -> Tensor:
 
 def main(synthetic: str, real: str, steps: str = "200") -> None:
     configuration = resolve_configuration(
-        "default", {"synthetic.root": synthetic, "real.root": real, "training.batch_size": 16}
+        "default",
+        {
+            "synthetic.root": synthetic,
+            "real.root": real,
+            "training.batch_size": 16,
+            "objective.task_consistency_weight": 0,  # this loop draws images alone, no labels
+        },
     )
     with tempfile.TemporaryDirectory() as cache:
         assembly = assemble(configuration, cache_dir=Path(cache))

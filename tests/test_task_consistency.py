@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simgan.cli.printing import describe_plan
 from simgan.config import resolve_configuration
 from simgan.errors import RunError
 from simgan.images import read_image, write_image
@@ -245,6 +246,52 @@ def test_random_crops_would_move_value_labels_and_leave_the_task_out(tmp_path: P
     assert a.labels.names == ("eye_x_px",)
 
 
+def test_random_crops_would_cut_what_class_labels_name_and_leave_the_task_out(tmp_path: Path) -> None:
+    overrides = labelled_sides(tmp_path)
+    for side in ("abc"[i] for i in range(3)):
+        write_side(tmp_path / "large" / side, 8, seed=3, shape=(10, 10, 1))
+    changed = overrides | {"synthetic.root": str(tmp_path / "large"), "data.crop": [8, 8]}
+    a = assemble(resolve_configuration("default", changed), cache_dir=tmp_path / "cache")
+    assert a.labels is None
+    assert a.describe()["labels"] is None
+    assert any("random crops would cut away what the labels name" in message for message in a.warnings)
+
+
+@pytest.mark.parametrize("label_format", ["folders", "csv"])
+def test_what_was_found_of_the_labels_is_described_and_said_by_the_check(
+    label_format: str, tmp_path: Path
+) -> None:
+    overrides, root = labelled_sides(tmp_path), tmp_path / "labelled"
+    if label_format == "csv":
+        rows = (f"{p.relative_to(root).as_posix()},1.5,2" for p in sorted(root.rglob("*.png")))
+        (root / "labels.csv").write_text("path,eye_x_px,eye_y_px\n" + "\n".join(rows) + "\n")
+    c = resolve_configuration("default", overrides)
+    found = assemble(c, cache_dir=tmp_path / "cache").describe()
+    names = ["a", "b", "c"] if label_format == "folders" else ["eye_x_px", "eye_y_px"]
+    labels = found["labels"]
+    assert (labels["format"], labels["names"], labels["count"]) == (label_format, names, 24)
+    said = f"24 labels of the format {label_format}, "
+    said += "3 classes (a, b, c)" if label_format == "folders" else "2 columns (eye_x_px, eye_y_px)"
+    plan = describe_plan(found, c)
+    assert said in plan
+    assert "2 of the task alone" in plan
+
+
+def test_the_check_says_that_task_consistency_is_left_out(tmp_path: Path) -> None:
+    overrides = write_sides(tmp_path) | {
+        "objective.task_consistency_weight": 1.0,
+        "training.warmup_task_steps": 5,
+    }
+    c = resolve_configuration("default", overrides)
+    plan = describe_plan(assemble(c, cache_dir=tmp_path / "cache").describe(), c)
+    assert "consistency of the labels is left out, see the warnings" in plan
+    assert "of the task alone" not in plan
+    without = resolve_configuration("default", overrides | {"objective.task_consistency_weight": 0})
+    found = assemble(without, cache_dir=tmp_path / "cache").describe()
+    assert found["labels"] is None
+    assert "left out" not in describe_plan(found, without)
+
+
 def test_a_run_is_not_continued_with_other_labels(tmp_path: Path) -> None:
     overrides = labelled_sides(tmp_path)
     root = Path(overrides["synthetic.root"])
@@ -253,7 +300,7 @@ def test_a_run_is_not_continued_with_other_labels(tmp_path: Path) -> None:
     )
     (root / "labels.csv").write_text("path,angle_deg\n" + values)
     train("default", run_dir=tmp_path / "run", overrides=overrides)
-    assert len(RunDirectory(tmp_path / "run").read_description()["labels"]) == 64
+    assert len(RunDirectory(tmp_path / "run").read_description()["labels"]["sha256"]) == 64
     (root / "labels.csv").write_text("path,angle_deg\n" + values.replace(",3\n", ",33\n"))
     with pytest.raises(RunError, match="the labels are not those that the run in"):
         train("default", run_dir=tmp_path / "run", overrides=overrides)

@@ -18,10 +18,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from refiners import build_refiner, noise
+from simgan.config import resolve_configuration
 from simgan.errors import ConfigurationError, DataError, OutputError, RunError, WeightsError
 from simgan.images import ValueRange
 from simgan.nn.tiling import apply_tiled
+from simgan.training.assembly import assemble
+from simgan.training.candidates import refine_batch
+from simgan.training.loop import trained_refiner
 from simgan.weights import TrainedRefiner, load_refiner, save_refiner
+from tiny_runs import write_sides
 
 
 @pytest.fixture
@@ -380,6 +385,37 @@ def test_pixels_without_measurement_stay_so_and_no_other_becomes_one() -> None:
         image = np.array([[invalid, 7, 100, invalid, 200]], np.uint8)
         expected = [[invalid, next_to_it, next_to_it, invalid, next_to_it]]
         assert replace(trained)(image).tolist() == expected
+
+
+def test_pixels_at_the_lowest_level_pass_unchanged_in_training_in_judging_and_in_refining_alike(
+    tmp_path: Path,
+) -> None:
+    """Where an invalid value is declared: holes (7 here) and black (0) are both encoded at −1."""
+    sides = write_sides(tmp_path, low=0) | {"data.invalid_value": 7, "run.precision": "float32"}
+    assembly = assemble(resolve_configuration("default", sides), cache_dir=tmp_path / "cache")
+    players = assembly.players()
+    with torch.no_grad():
+        players.averaged_refiner.tail.bias.fill_(0.5)
+        players.refiner.load_state_dict(players.averaged_refiner.state_dict())
+    native = noise(8, 8)
+    native[2], native[3] = 7, 0
+    encoded = torch.from_numpy(assembly.value_range.encode(native))[None, None]
+    trained = trained_refiner(assembly, players, step=1)
+    with torch.no_grad():
+        in_training = players.quantization.quantize(players.refine(encoded))[0, 0]
+    in_judging = refine_batch(assembly, players.averaged_refiner, encoded)[0, 0]
+    refined = trained(native)
+    for values in (in_training, in_judging):
+        assert (values[2:4] == -1).all()
+    assert (refined[2] == 7).all()
+    assert (refined[3] == 0).all()
+    changed = np.ones((8, 8), bool)
+    changed[2:4] = False
+    assert (refined != native)[changed].any()
+    torch.testing.assert_close(in_judging, in_training, atol=1e-5, rtol=0)
+    again = assembly.value_range.encode(refined)
+    near = refined != 8  # no pixel becomes a hole: 7 is moved to 8
+    np.testing.assert_allclose(again[near], in_training.numpy()[near], atol=1e-5)
 
 
 def test_a_hole_outside_the_range_is_no_value_outside_the_range() -> None:

@@ -27,7 +27,8 @@ class DataSettings:
     value_step: int = 1
     """Distance of two neighbouring levels, for declared ranges (12-bit data in the high bits of 16: 16)."""
     invalid_value: int | None = None
-    """Pixels of this value hold no measurement (depth 0): carried through, and not compared."""
+    """Pixels of this value hold no measurement (depth 0), as holes: they are never changed, R gets no gradient there,
+    and D sees them at the lowest level on both sides. Pixels of the lowest level itself are treated alike."""
     crop: tuple[int, ...] | None = None
     """[height, width] of the training crops; unset: whole images, or the smallest size where sizes differ."""
     held_out_share: float = 0.15

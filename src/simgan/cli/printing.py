@@ -62,6 +62,7 @@ def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
         f"{getattr(t, field.name):,} of the {field.name.removeprefix('warmup_').removesuffix('_steps')} alone"
         for field in dataclasses.fields(t)
         if field.name.startswith("warmup_") and getattr(t, field.name)
+        if field.name != "warmup_task_steps" or found["labels"]
     ]
     updates = f"K_g = {t.refiner_updates_per_step}, K_d = {t.discriminator_updates_per_step}"
     lines: list[tuple[str, object]] = [
@@ -78,13 +79,26 @@ def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
                           f"field {d['receptive_field_px']} px, {grid[0]}×{grid[1]} patches"),
         ("λ", f"{weight['mean_form']:.4g} in mean form = {weight['paper_form']:.4g} in the paper's form, "
               f"ψ = {configuration.objective.feature_transform}"),
-        ("task", f"consistency of the labels, μ = {mu:.4g}" if mu else None),
+        ("task", _describe_task(found["labels"], mu)),
         ("history", history),
         ("warm-up", ", ".join(warmups) or "none"),
         ("training", f"{t.steps:,} steps of {t.batch_size} images, {updates}, {t.optimizer}"),
         ("computes on", found["route"]),
     ]  # fmt: skip
     return align(lines) + bullets("warnings", found["warnings"])
+
+
+def _describe_task(labels: Mapping[str, Any] | None, mu: float) -> str | None:
+    if not mu:
+        return None
+    if labels is None:
+        return "consistency of the labels is left out, see the warnings"
+    names, what = labels["names"], "classes" if labels["kind"] == "class" else "columns"
+    listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return (
+        f"consistency of the labels, μ = {mu:.4g}: {labels['count']:,} labels of the format {labels['format']}, "
+        f"{len(names)} {what} ({listed})"
+    )
 
 
 def _describe_scan(scan: Mapping[str, Any], tree: Any) -> str:

@@ -91,6 +91,8 @@ class Assembly:
     level_matching: LevelMatching | None
     labels: Labels | None
     """Of the synthetic images, where task consistency uses them."""
+    label_format: str | None
+    """How they are written: "csv", "folders"."""
     route: Route
     warnings: tuple[str, ...]
 
@@ -205,7 +207,7 @@ class Assembly:
                 "mean_form": weight,
                 "paper_form": paper_weight(weight, elements=elements, patch_count=math.prod(grid)),
             },
-            "labels": None if self.labels is None else _label_digest(self.labels),
+            "labels": None if self.labels is None else _describe_labels(self.labels, self.label_format),
             "route": str(self.route),
             "warnings": list(self.warnings),
         }
@@ -240,7 +242,7 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
             synthetic=synthetic.sample(spread(len(synthetic_cache), _MATCHING_SAMPLE), crop),
             real=real.sample(training[spread(len(training), _MATCHING_SAMPLE)], crop),
         )
-    labels, left_out = _labels(c, synthetic_cache, crop)
+    labels, label_format, left_out = _labels(c, synthetic_cache, crop)
     bit_depth = synthetic_cache.scan.pixel_format.bit_depth
     return Assembly(
         configuration=c,
@@ -254,6 +256,7 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         discriminator_spec=discriminator,
         level_matching=matching,
         labels=labels,
+        label_format=label_format,
         route=choose_route(device=c.run.device, precision=c.run.precision, bit_depth=bit_depth),
         warnings=(*warn_of_cues(synthetic_cache, real_cache, value_range), *left_out),
     )
@@ -293,32 +296,40 @@ def refiner_spec(c: Configuration, discriminator: DiscriminatorSpec) -> RefinerS
     return RefinerSpec(discriminator.channels, r.width, blocks, r.kernel, r.first_kernel, r.output)
 
 
-def _label_digest(labels: Labels) -> str:
-    return hashlib.sha256(repr((labels.kind, labels.names, labels.values.tolist())).encode()).hexdigest()
+def _describe_labels(labels: Labels, label_format: str | None) -> dict[str, Any]:
+    """What was found; the digest tells a continued run whether its labels are still the same."""
+    everything = repr((labels.kind, labels.names, labels.values.tolist()))
+    return {
+        "format": label_format,
+        "kind": labels.kind,
+        "names": list(labels.names),
+        "count": len(labels),
+        "sha256": hashlib.sha256(everything.encode()).hexdigest(),
+    }
 
 
 def _labels(
     c: Configuration, synthetic: ImageCache, crop: tuple[int, int]
-) -> tuple[Labels | None, tuple[str, ...]]:
-    """The synthetic labels for task consistency, or None and a warning why it is left out."""
+) -> tuple[Labels | None, str | None, tuple[str, ...]]:
+    """The synthetic labels for task consistency and their format, or None and a warning why it is left out."""
     if not c.objective.task_consistency_weight:
-        return None, ()
+        return None, None, ()
     tree = ImageTree(c.synthetic.root, c.synthetic.images)
-    if detect_label_format(tree) is None:
-        return None, (
-            f"task consistency is left out: no labels found in {c.synthetic.root} (class folders or a labels.csv); "
-            "set objective.task_consistency_weight = 0 to say that this is meant",
+    label_format, why = detect_label_format(tree), ""
+    if label_format is None:
+        why = (
+            f"no labels found in {c.synthetic.root} (class folders or a labels.csv); set "
+            "objective.task_consistency_weight = 0 to say that this is meant"
         )
-    if min(crop) < SMALLEST_SIDE:
-        return None, (
-            f"task consistency is left out: it needs images of at least {SMALLEST_SIDE} pixels a side",
-        )
-    labels = read_labels(tree, synthetic.paths)
-    if labels.kind == "value" and synthetic.equal_size != crop:
-        return None, (
-            "task consistency is left out: random crops would move the labels; use images of one size",
-        )
-    return labels, ()
+    elif min(crop) < SMALLEST_SIDE:
+        why = f"it needs images of at least {SMALLEST_SIDE} pixels a side"
+    else:
+        labels = read_labels(tree, synthetic.paths, label_format)
+        if synthetic.equal_size == crop:
+            return labels, label_format, ()
+        harm = "move the labels" if labels.kind == "value" else "cut away what the labels name"
+        why = f"random crops would {harm}; use images of one size, and train on all of them"
+    return None, None, (f"task consistency is left out: {why}",)
 
 
 def _optimizer(name: str, network: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:

@@ -300,12 +300,18 @@ def _refuse_other_images(directory: RunDirectory, assembly: Assembly) -> None:
         f"{side} images": [found.get(side, {}).get("fingerprint") for found in (began_with, now)]
         for side in ("synthetic", "real")
     }
-    for what, (then, found) in (fingerprints | {"labels": [began_with.get("labels"), now["labels"]]}).items():
+    fingerprints["labels"] = [_labels_digest(found) for found in (began_with, now)]
+    for what, (then, found) in fingerprints.items():
         if then != found:
             raise RunError(
                 f"the {what} are not those that the run in {directory.path} began with; restore them, or choose "
                 "a new folder for a run on these"
             )
+
+
+def _labels_digest(description: dict[str, Any]) -> str | None:
+    labels = description.get("labels")
+    return labels["sha256"] if isinstance(labels, dict) else labels  # the first runs wrote the digest alone
 
 
 @contextmanager

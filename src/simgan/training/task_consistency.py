@@ -4,9 +4,11 @@ Pixel self-regularization keeps a refined image near its synthetic one; it does 
 The synthetic labels do. A small task network T learns from synthetic and refined images alike, both with the synthetic
 label y, while the refiner is trained so that T reads y from x̃ (Bousmalis et al., PixelDA, CVPR 2017, section 3):
 
-    L_T = ℓ(T(x), y) + ℓ(T(x̃), y)          L_R gains the term  μ·ℓ(T(x̃), y)
+    L_T = ℓ(T([x, x̃]), [y, y])          L_R gains the term  μ·ℓ(T(x̃), y)
 
-ℓ is the cross-entropy for classes and the smooth L1 of standardized values otherwise. Real labels play no part.
+T learns from one joint batch of both, so that its batch normalization sees both at once; in its warm-up it learns from
+synthetic images alone. In R's term it sees a batch of refined images. ℓ, a mean over the batch, is the cross-entropy
+for classes and the smooth L1 of standardized values otherwise. Real labels play no part.
 """
 
 from __future__ import annotations

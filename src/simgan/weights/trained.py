@@ -66,10 +66,11 @@ class TrainedRefiner:
         """The refined images: same shape, same dtype, which is the one of the training images.
 
         `images` are native values (H, W), (H, W, C) or (N, H, W, C), with or without alpha, which is carried
-        as it is; so are pixels of the range's `invalid` value. Values outside the range are refused, or
-        clipped to it. Images above `tile` × `tile` pixels are computed in tiles. The result of an image does
-        not depend on the images beside it. `DataError` where the images are not of the trained kind,
-        `WeightsError` where the refiner computes what is not a number.
+        as it is. Where the range has an `invalid` value, pixels of it stay, and so do those of the lowest level,
+        as in training; no other pixel becomes `invalid`. Values outside the range are refused, or clipped to
+        it. Images above `tile` × `tile` pixels are computed in tiles. The result of an image does not depend on
+        the images beside it. `DataError` where the images are not of the trained kind, `WeightsError` where the
+        refiner computes what is not a number.
         """
         batch = self._as_batch(images)
         refined = batch.copy()
@@ -129,7 +130,7 @@ class TrainedRefiner:
                 "the refiner computes values that are not numbers for these images: its weights are damaged "
                 "or its training diverged; take an earlier refiner, or train again"
             )
-        return self._keep_invalid(synthetic, self.value_range.decode(values, synthetic.dtype))
+        return self._carry_lowest(synthetic, self.value_range.decode(values, synthetic.dtype))
 
     def first_stage(self, images: Tensor) -> Tensor:
         """What the refiner gets for encoded images (N, C, H, W): level-matched, where that was trained."""
@@ -145,14 +146,13 @@ class TrainedRefiner:
         network.tail.double().register_forward_pre_hook(lambda _, features: (features[0].double(),))
         return network
 
-    def _keep_invalid(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:
-        """Pixels without a measurement stay so, and no other pixel becomes one."""
+    def _carry_lowest(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:
+        """Pixels encoded at −1, holes among them, pass unchanged, as in training; no other becomes a hole."""
         r = self.value_range
         if r.invalid is None:
             return refined
-        holes = r.is_invalid(synthetic)
-        refined[r.is_invalid(refined) & ~holes] = (
-            r.invalid + r.step if r.invalid < r.high else r.high - r.step
-        )
+        holes, lowest = r.is_invalid(synthetic), r.encode(synthetic) <= -1
+        refined[r.is_invalid(refined)] = r.invalid + r.step if r.invalid < r.high else r.high - r.step
+        refined[lowest] = r.low
         refined[holes] = r.invalid
         return refined
