@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from simgan.data.output_folder import remove_temporaries
 from simgan.data.trees import ImageTree
 from simgan.errors import DataError, require_extra
 from simgan.images import encode_image, write_atomically
@@ -48,6 +49,7 @@ def handwritten_digits(folder: Path) -> SimToReal:
     Their file order keeps each writer's digits together: the first 599 are unlabelled, the next 599 dev, the last 599
     test. Written below `folder` where they are not there yet.
     """
+    remove_temporaries(folder)  # refining would carry what a killed process was writing
     synthetic = folder / "synthetic"
     if not (synthetic / "parameters.csv").exists():  # written last
         digits.simulate_digits(synthetic, count=SYNTHETIC_COUNT, seed=SYNTHETIC_SEED)
@@ -82,6 +84,7 @@ def fonts_to_usps(folder: Path) -> SimToReal:
         raise DataError(
             "fonts → USPS needs the environment variable SIMGAN_DATA: the folder of digits/usps.h5"
         )
+    remove_temporaries(folder)
     h5py = require_extra("h5py", extra="test")
     with h5py.File(Path(root) / "digits" / "usps.h5") as file:
         real = {
