@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from simgan.images import read_image, write_image
 from simgan.simulators.digits import simulate_digits
+from simgan.training.algorithm import Players
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUN_HERE = {"own_folders.py", "refine_one_image.py", "new_label_format.py", "own_training_loop.py"}
@@ -90,3 +92,17 @@ def test_algorithm_1_runs_without_the_loop_and_with_a_new_feature_transform(work
     assert [line.split()[0] for line in said.splitlines()] == ["1", "3"]
     assert "'self_regularization'" in said
     assert "'discriminator_accuracy'" in said
+
+
+def test_an_own_loop_that_draws_no_labels_has_no_task_network(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("own_training_loop", EXAMPLES / "own_training_loop.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    seen: list[Players] = []
+    monkeypatch.setattr(example, "adversarial_step", lambda players, *_, **__: (seen.append(players), {})[1])
+    example.main(str(work / "synthetic"), str(work / "real"), "1")
+    assert [players.task for players in seen] == [None]

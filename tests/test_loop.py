@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,19 @@ import numpy as np
 import pytest
 import torch
 
+import simgan.nn.route as route_module
 import simgan.training.loop as loop_module
+import simgan.weights.files as files_module
 import tiny_runs
 from simgan.config import resolve_configuration
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, OutputError, RunError, TrainingError
 from simgan.images import write_image
 from simgan.nn.discriminator import Discriminator
+from simgan.training.candidates import doubt_kept_refiner
 from simgan.training.loop import Progress, Run, _interruptible, learning_rate_factor, phase_of, train
 from simgan.training.run import RunDirectory
-from simgan.weights import load_refiner
+from simgan.weights import load_refiner, save_refiner
 from tiny_runs import Overrides, final_state, metrics_without_time, write_side, write_sides
 
 
@@ -358,8 +363,51 @@ def test_a_run_that_died_after_keeping_a_refiner_but_before_its_checkpoint_ends_
         with pytest.raises(RuntimeError, match="killed"):
             train("default", run_dir=tmp_path, overrides=overrides)
     assert (tmp_path / "refiner.safetensors").exists()
-    train("default", run_dir=tmp_path, overrides=overrides)
+    told: list[str] = []
+    train("default", run_dir=tmp_path, overrides=overrides, warn=told.append)
+    assert any("by its checkpoint the run has kept" in message for message in told)
     assert final_state(tmp_path) == final_state(uninterrupted.path)
+
+
+def test_a_continued_run_says_where_its_refiner_is_not_the_one_that_its_checkpoint_knows(
+    uninterrupted: Run, overrides: Overrides, tmp_path: Path
+) -> None:
+    run, told = tmp_path / "run", []
+
+    def said() -> str:
+        told.clear()
+        train("default", run_dir=run, overrides=overrides, warn=told.append)
+        return " ".join(told)
+
+    shutil.copytree(uninterrupted.path, run)
+    assert said() == ""
+    kept = load_refiner(run)
+    other = replace(kept, provenance=kept.provenance | {"step": 77})
+    save_refiner(run / "refiner.safetensors", other)
+    knows = f"by its checkpoint the run has kept the refiner of step {uninterrupted.kept_step}"
+    assert f"{knows}, but {run / 'refiner.safetensors'} holds that of step 77. If" in said()
+    (run / "refiner.safetensors").write_bytes(b"torn")
+    assert f"{knows}, but {run / 'refiner.safetensors'}: damaged" in said()
+    (run / "refiner.safetensors").unlink()
+    assert "there is no such file" in said()
+    assert doubt_kept_refiner(None, run / "refiner.safetensors") is None
+    save_refiner(run / "refiner.safetensors", other)
+    assert "has kept no refiner yet" in str(doubt_kept_refiner(None, run / "refiner.safetensors"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_refiner_is_loaded_in_the_precision_that_it_was_trained_in_where_the_processor_has_units_for_it(
+    precision: str, overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("default", run_dir=tmp_path, overrides=overrides | {"run.precision": precision})
+    for units in (True, False):
+        for module in (route_module, files_module):
+            monkeypatch.setattr(module, "has_bfloat16_units", lambda _, units=units: units)
+        loaded = load_refiner(run.refiner, device="cpu")
+        wanted = precision if units else "float32"
+        assert (loaded.provenance["precision"], str(loaded.route)) == (precision, f"cpu {wanted}")
+        asked = load_refiner(run.refiner, device="cpu", precision="bfloat16")
+        assert str(asked.route) == "cpu bfloat16"
 
 
 def test_killed_runs_continue_exactly(tmp_path: Path) -> None:

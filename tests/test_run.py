@@ -74,6 +74,24 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Pa
     assert not (tmp_path / "config.toml").exists()
 
 
+@pytest.mark.parametrize("side", ["synthetic", "real"])
+@pytest.mark.parametrize("place", ["", "run", "a/../deep/run"])
+def test_a_run_directory_inside_a_tree_is_refused_and_nothing_is_written_there(
+    place: str, side: str, tmp_path: Path
+) -> None:
+    tree, link = tmp_path / "images", tmp_path / "link"
+    tree.mkdir()
+    link.symlink_to(tree)
+    inside = configuration(**{f"{side}__root": str(tree)})
+    for root in (tree, link):
+        with pytest.raises(RunError, match=rf"lies in the folder of {side} images .*choose a folder outside"):
+            RunDirectory(root / place).open_for_training(inside)
+    assert list(tree.iterdir()) == []
+    beside = RunDirectory(tmp_path / "images-run")
+    beside.open_for_training(inside)
+    beside.close()
+
+
 def test_an_empty_folder_becomes_a_run_directory(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.open_for_training(configuration(seed=4))

@@ -133,7 +133,7 @@ class RunSettings:
     device: str = "auto"
     """"auto", "cpu", "cuda"."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """"auto": bf16 where the processor has units for it and the images are 8 bit."""
+    """"auto": bf16 where the processor has units for it and the images are 8 bit. Recorded: refining takes the same."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@ Every checkpoint's refiner is a candidate. It is compared with the real images t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from simgan.errors import WeightsError
 from simgan.measures import sliced_wasserstein, two_sample_auc
 from simgan.training.assembly import Assembly
 from simgan.training.inspection import spread
+from simgan.weights import load_refiner
 
 _SAMPLE = 500  # images of each side that a candidate is judged on
 
@@ -63,6 +66,28 @@ def judge_candidate(assembly: Assembly, refiner: nn.Module, *, step: int) -> Can
         realism_auc=float(two_sample_auc(a, b).auc),
         distance_from_identity=float((refined - staged).abs().mean()),
         diversity=float(np.divide(float(refined.std(dim=0).mean()), spread_before)) if spread_before else 1.0,
+    )
+
+
+def doubt_kept_refiner(kept: Candidate | None, weights: Path) -> str | None:
+    """What a run that continues says where its refiner's file is not the one that its checkpoint knows; or None.
+
+    The two are written one after the other, so that a run can die in between.
+    """
+    if kept is None and not weights.exists():
+        return None
+    known = "no refiner yet" if kept is None else f"the refiner of step {kept.step}"
+    try:
+        step = load_refiner(weights, device="cpu", precision="float32").provenance.get("step")
+    except WeightsError as error:
+        found = str(error)
+    else:
+        if kept is not None and step == kept.step:
+            return None
+        found = f"{weights} holds that of step {step}"
+    return (
+        f"by its checkpoint the run has kept {known}, but {found}. If the run was stopped between writing the "
+        "two, training on writes it again; if the file was replaced, restore it, or delete the checkpoint to train anew"
     )
 
 

@@ -32,7 +32,7 @@ from simgan.training.algorithm import (
     update_task,
 )
 from simgan.training.assembly import Assembly, assemble
-from simgan.training.candidates import Candidate, judge_candidate
+from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
@@ -124,6 +124,9 @@ def _train(
     watch = Watch(levels=assembly.value_range.levels)
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
+        doubt = doubt_kept_refiner(state.kept, directory.weights)
+        if doubt is not None:
+            warn(doubt)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
 
     def draw_synthetic() -> SyntheticBatch:
@@ -256,6 +259,7 @@ def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> Train
             "seed": c.seed,
             "step": step,
             "route": str(assembly.route),
+            "precision": str(assembly.route.dtype).removeprefix("torch."),
             "synthetic_fingerprint": assembly.synthetic.cache.scan.fingerprint,
             "real_fingerprint": assembly.real.cache.scan.fingerprint,
         },

@@ -60,7 +60,10 @@ class RunDirectory:
         return self.path / "cache"
 
     def open_for_training(self, configuration: Configuration) -> None:
-        """Creates the directory, or checks that it holds this configuration; `RunError` where it does not."""
+        """Creates the directory, or checks that it holds this configuration; `RunError` where it does not, or where
+        the directory lies in one of the trees.
+        """
+        self._refuse_within_trees(configuration)
         try:
             for folder in (self.path, self.samples, self.cache, self.checkpoint.parent):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +97,16 @@ class RunDirectory:
                 f"{self.path} holds a run of another configuration; continue it with its own, or choose a new "
                 "folder for this one. They differ in:\n  - " + "\n  - ".join(differences)
             )
+
+    def _refuse_within_trees(self, configuration: Configuration) -> None:
+        """What a run writes would become images of the tree, and be carried into its refined copy."""
+        path = self.path.resolve()
+        for side, tree in (("synthetic", configuration.synthetic), ("real", configuration.real)):
+            if tree.root and path.is_relative_to(Path(tree.root).resolve()):
+                raise RunError(
+                    f"the run directory {self.path} lies in the folder of {side} images {tree.root}: the pictures "
+                    f"that a run writes would be taken for {side} images; choose a folder outside of it with --run"
+                )
 
     def _remove_torn_writes(self) -> None:
         """What a process that was killed while writing left under a temporary name; we hold the lock."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from simgan.errors import RunError, WeightsError
 from simgan.images import write_atomically
-from simgan.nn.route import Precision, choose_route
+from simgan.nn.route import Precision, choose_route, has_bfloat16_units
 from simgan.weights.encoding import decode, encode
 from simgan.weights.trained import TrainedRefiner
 
@@ -20,6 +23,8 @@ def save_refiner(path: str | Path, trained: TrainedRefiner) -> None:
 
 def load_refiner(path: str | Path, *, device: str = "auto", precision: Precision = "auto") -> TrainedRefiner:
     """The refiner in the file `path`, or in the run directory `path`; runs no code from it.
+
+    `precision` "auto": the one that it was trained in, where the processor has units for it, else float32.
 
     `RunError` where nothing has been trained, `WeightsError` where the file is missing, damaged, of another
     program, of a newer simgan, or pickled.
@@ -39,10 +44,13 @@ def load_refiner(path: str | Path, *, device: str = "auto", precision: Precision
         )
     _refuse_pickle(file)
     parts = decode(file)
-    bit_depth = parts["pixel_format"].bit_depth
-    return TrainedRefiner(
-        **parts, route=choose_route(device=device, precision=precision, bit_depth=bit_depth)
-    )
+    route = choose_route(device=device, precision=precision, bit_depth=parts["pixel_format"].bit_depth)
+    trained_in = parts["provenance"].get("precision")
+    if precision == "auto" and trained_in == "float32":
+        route = replace(route, dtype=torch.float32)
+    elif precision == "auto" and trained_in == "bfloat16" and has_bfloat16_units(route.device):
+        route = replace(route, dtype=torch.bfloat16)
+    return TrainedRefiner(**parts, route=route)
 
 
 def _refuse_pickle(file: Path) -> None:
