@@ -5,17 +5,27 @@ This is the opponent that a refiner has to beat. It knows nothing of place or te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from simgan.nn.level_matching import LevelMatching
 
+Holes = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Pixels without a level, of the synthetic and of the real images: left out, and left as they are."""
+
 
 def match_to_real(
-    synthetic: NDArray[Any], real: NDArray[Any], *, seed: int, histogram: bool = True
+    synthetic: NDArray[Any],
+    real: NDArray[Any],
+    *,
+    seed: int,
+    histogram: bool = True,
+    holes: Holes | None = None,
 ) -> NDArray[np.float32]:
     """Each synthetic image with the levels of one real image drawn by `seed`; float32, shape of `synthetic`.
 
@@ -27,18 +37,20 @@ def match_to_real(
     if synthetic.shape[-1] != real.shape[-1]:
         raise ValueError(f"{synthetic.shape[-1]} synthetic against {real.shape[-1]} real channels")
     partners = deal_partners(len(synthetic), len(real), seed=seed)
-    match = match_histogram if histogram else match_moments
-    out = np.empty(synthetic.shape, dtype=np.float32)
-    for i, partner in enumerate(partners):
-        for channel in range(synthetic.shape[-1]):
-            out[i, ..., channel] = match(synthetic[i, ..., channel], real[partner, ..., channel])
-    return out
+    return _match_pairs(
+        match_histogram if histogram else match_moments, synthetic, real, partners, holes=holes
+    )
 
 
-def match_by_rank(synthetic: NDArray[Any], real: NDArray[Any]) -> NDArray[np.float32]:
+def match_by_rank(
+    synthetic: NDArray[Any], real: NDArray[Any], *, holes: Holes | None = None
+) -> NDArray[np.float32]:
     """Each synthetic image with the histogram of the real image whose mean level has the same rank, see
     `simgan.nn.level_matching`: the partner for which levels move least; float32, shape of `synthetic`.
     """
+    if holes is not None:
+        partners = _partners_by_rank(_mean_levels(synthetic, holes[0]), _mean_levels(real, holes[1]))
+        return _match_pairs(match_histogram, synthetic, real, partners, holes=holes)
     first, second = (
         torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)) for x in (synthetic, real)
     )
@@ -51,6 +63,48 @@ def deal_partners(n: int, m: int, *, seed: int) -> NDArray[np.int64]:
     generator = np.random.default_rng(seed)
     rounds = [generator.permutation(m) for _ in range(-(-n // m))]
     return np.concatenate(rounds)[:n].astype(np.int64)
+
+
+def _mean_levels(images: NDArray[Any], holes: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n,) means over the pixels that have a level; NaN where an image has none."""
+    axes = tuple(range(1, images.ndim))
+    counts = (~holes).sum(axis=axes)
+    sums = np.where(holes, 0.0, images).sum(axis=axes)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _partners_by_rank(synthetic: NDArray[np.float64], real: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each synthetic mean level the number of the real image whose mean has its rank."""
+    known = np.flatnonzero(~np.isnan(real))
+    partners = np.zeros(len(synthetic), dtype=np.int64)
+    drawn = np.flatnonzero(~np.isnan(synthetic))
+    if len(known) and len(drawn):
+        order = known[np.argsort(real[known], kind="stable")]
+        middle = (rankdata(synthetic[drawn]) - 0.5) / len(drawn)
+        partners[drawn] = order[np.minimum((middle * len(order)).astype(np.int64), len(order) - 1)]
+    return partners
+
+
+def _match_pairs(
+    match: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]],
+    synthetic: NDArray[Any],
+    real: NDArray[Any],
+    partners: NDArray[np.int64],
+    *,
+    holes: Holes | None,
+) -> NDArray[np.float32]:
+    """Each synthetic image matched to its partner, channel by channel, where both have levels."""
+    out = np.array(synthetic, dtype=np.float32)
+    for i, partner in enumerate(partners):
+        for channel in range(synthetic.shape[-1]):
+            image, target = out[i, ..., channel], real[partner, ..., channel]
+            if holes is None:
+                out[i, ..., channel] = match(synthetic[i, ..., channel], target)
+                continue
+            valid, wanted = ~holes[0][i, ..., channel], ~holes[1][partner, ..., channel]
+            if valid.any() and wanted.any():
+                image[valid] = match(synthetic[i, ..., channel][valid], target[wanted])
+    return out
 
 
 def match_histogram(image: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float32]:
