@@ -232,13 +232,6 @@ def test_without_real_dev_the_labelled_images_are_split_by_group_and_it_is_said(
     assert "split by group: 20 images train" in inputs.warnings[0]
 
 
-def test_the_same_images_as_real_dev_and_real_labelled_are_refused(
-    trees: dict[str, ImageTree], tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match="share images"):
-        _inputs({**trees, "real_dev": trees["real_labelled"]}, tmp_path)
-
-
 def test_large_sets_are_thinned_alike_on_both_sides(
     trees: dict[str, ImageTree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +326,7 @@ def test_values_are_evaluated_by_their_mean_error_in_their_unit(tmp_path: Path) 
         rows = ["path,spot_x_px,spot_y_px,group"]
         for i in range(n):
             x, y = generator.integers(2, 8, 2)
-            image = np.zeros((10, 10, 1), np.uint8)
+            image = generator.integers(0, 40, (10, 10, 1)).astype(np.uint8)
             image[y - 1 : y + 2, x - 1 : x + 2] = 200
             write_image(root / f"{i}.png", image)
             rows.append(f"{i}.png,{x},{y},g{i % 4}")
@@ -379,6 +372,8 @@ def test_the_unit_is_the_suffix_that_all_columns_share(names: tuple[str, ...], u
 def test_faulty_arguments_are_refused_before_anything_is_read(trees: dict[str, ImageTree]) -> None:
     with pytest.raises(ConfigurationError, match="unknown arms"):
         evaluate(**trees, arms=("synthetic", "critic"))
+    with pytest.raises(ConfigurationError, match="unknown arms none; there are: synthetic_plain"):
+        evaluate(**trees, arms=())
     with pytest.raises(ConfigurationError, match="task_seeds must be at least 1, got 0"):
         evaluate(**trees, task_seeds=0)
     with pytest.raises(ConfigurationError, match="updates must be at least 1"):

@@ -65,6 +65,10 @@ def test_refinement_that_turns_a_third_of_the_labels_does_not_hold(tmp_path: Pat
     refined = _write(tmp_path / "turned", 60, seed=1, wrong=0.34)
     result = _check(_inputs(tmp_path, refined=refined))
     assert result["holds"] is False
+    cost = 100 * (result["judge_on_synthetic"] - result["judge_on_refined"])  # type: ignore[operator]
+    assert result["cost_points"] == pytest.approx(cost)
+    assert cost > 15
+    assert result["n_synthetic"] == 60
     assert result["high"] < 0  # type: ignore[operator]
     assert result["judge_on_synthetic_low"] > result["judge_on_refined_high"]  # type: ignore[operator]
     assert result["judge_on_refined"] == pytest.approx(0.66, abs=0.15)
@@ -168,6 +172,12 @@ def test_blocks_are_the_same_part_of_every_class_folder() -> None:
     assert numbers[:40].tolist() == numbers[40:].tolist() == [i // 2 for i in range(40)]
     shuffled = number_groups(paths[::-1], None)
     assert shuffled.tolist() == numbers[::-1].tolist()
+
+
+def test_blocks_of_classes_are_the_same_part_of_every_class_in_one_folder() -> None:
+    paths = [f"{i:03d}.png" for i in range(80)]  # the first half is class 0, the other class 1
+    numbers = number_groups(paths, None, classes=np.repeat([0, 1], 40))
+    assert numbers[:40].tolist() == numbers[40:].tolist() == [i // 2 for i in range(40)]
 
 
 def test_few_images_make_a_block_each() -> None:

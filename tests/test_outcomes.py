@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simgan.errors import DataError
-from simgan.evaluation import Evaluation, Outcomes, pool, summarize
+from simgan.evaluation import Evaluation, Outcomes, describe_seeds, pool, summarize
 
 
 def _outcomes(
@@ -129,6 +129,27 @@ def test_refiner_seeds_that_disagree_widen_the_interval() -> None:
         return float(arm["high"] - arm["low"])
 
     assert width((0.05, 0.2, 0.35, 0.2)) > 2 * width((0.2, 0.2, 0.2, 0.2))
+
+
+def test_one_refiner_is_said_to_leave_out_the_spread_between_refiners_and_several_are_not() -> None:
+    def alone(seed: int) -> Evaluation:
+        record = {"downstream": summarize([_evaluation(seed, 0.2).outcomes])}  # type: ignore[list-item]
+        text = describe_seeds(record)
+        assert text == "1 refiner × 3 task models; the interval does not contain the spread between refiners"
+        return _evaluation(seed, 0.2, **record, warnings=["the same", text])
+
+    pooled = pool([alone(0), alone(1)])
+    assert describe_seeds(pooled) == "2 refiners × 3 task models"
+    assert pooled["warnings"] == ["the same"]
+    assert pool([alone(0)])["warnings"] == ["the same", describe_seeds(alone(0).record)]
+
+
+def test_what_only_some_of_the_pooled_label_checks_have_is_left_out() -> None:
+    first, second = _evaluation(0, 0.05), _evaluation(1, 0.05)
+    first.record["labels"]["cost_points"] = 3.0
+    assert "cost_points" not in pool([first, second])["labels"]
+    second.record["labels"]["cost_points"] = 5.0
+    assert pool([first, second])["labels"]["cost_points"] == 4.0
 
 
 def test_runs_made_with_the_same_seed_are_warned_of() -> None:

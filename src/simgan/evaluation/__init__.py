@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simgan.evaluation.downstream import ARMS
 from simgan.evaluation.evaluate import Evaluation, evaluate
-from simgan.evaluation.outcomes import Outcomes, summarize
+from simgan.evaluation.outcomes import Outcomes, describe_seeds, summarize
 from simgan.evaluation.pooling import pool
 
-__all__ = ["ARMS", "Evaluation", "Outcomes", "evaluate", "pool", "summarize"]
+__all__ = ["ARMS", "Evaluation", "Outcomes", "describe_seeds", "evaluate", "pool", "summarize"]

@@ -76,6 +76,7 @@ def warn_of_levels(inputs: Inputs) -> Iterator[str]:
 
 
 def _used_levels(images: ImageSet, scale: ValueRange) -> NDArray[np.float64]:
-    """1st and 99th percentile of the encoded pixels of up to 500 images spread over the set."""
-    spread = np.unique(np.linspace(0, len(images) - 1, 500).round().astype(np.int64))
-    return np.asarray(np.percentile(images.take(spread).encode(scale), [1, 99]))
+    """1st and 99th percentile of the encoded valid pixels of up to 500 images spread over the set."""
+    spread = images.take(np.unique(np.linspace(0, len(images) - 1, 500).round().astype(np.int64)))
+    levels = spread.encode(scale)[~spread.holes(scale)]
+    return np.asarray(np.percentile(levels, [1, 99])) if len(levels) else np.array([-1.0, -1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -142,14 +142,19 @@ def train_arm(arm: Arm, labels: Labels, budget: Budget, *, seed: int) -> TaskMod
 
 
 def match_levels(inputs: Inputs, matching: str, *, seed: int) -> FloatImages:
-    """Synthetic images with the levels of real ones, on the grid of values that files can hold."""
+    """Synthetic images with the levels of real ones, on the grid of values that files can hold.
+
+    Where the scale has an `invalid` value, such pixels have no level: they are left out and stay as they are.
+    """
     scale: ValueRange = inputs.value_range
     synthetic, real = inputs.synthetic.encode(scale), inputs.matching.encode(scale)
+    holes = None if scale.invalid is None else (inputs.synthetic.holes(scale), inputs.matching.holes(scale))
     if matching == "ranked":
-        matched = match_by_rank(synthetic, real)
+        matched = match_by_rank(synthetic, real, holes=holes)
     else:
-        matched = match_to_real(synthetic, real, seed=seed, histogram=matching == "histogram")
-    return scale.encode(scale.decode(matched, inputs.synthetic.cache.scan.pixel_format.dtype))
+        matched = match_to_real(synthetic, real, seed=seed, histogram=matching == "histogram", holes=holes)
+    on_grid = scale.decode(matched, inputs.synthetic.cache.scan.pixel_format.dtype)
+    return replace(scale, invalid=None).encode(on_grid)  # a matched level may equal `invalid`, and is none
 
 
 def choose_matching(inputs: Inputs, budget: Budget, *, seed: int) -> dict[str, Any]:

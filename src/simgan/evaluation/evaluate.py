@@ -19,7 +19,8 @@ from simgan.evaluation.agreement import warn_of_labels, warn_of_levels
 from simgan.evaluation.downstream import ARMS, Budget, Progress, choose_matching, derive_seeds, run_downstream
 from simgan.evaluation.inputs import open_inputs
 from simgan.evaluation.label_check import check_labels
-from simgan.evaluation.outcomes import Outcomes, summarize
+from simgan.evaluation.outcomes import Outcomes, describe_seeds, summarize
+from simgan.evaluation.overlap import check_overlap
 from simgan.evaluation.realism import measure_realism
 from simgan.images import ValueRange, write_atomically
 
@@ -88,8 +89,9 @@ def evaluate(
 
     synthetic, refined: trees with labels (refined carries those of synthetic). real: unlabelled; `real_paths`
     are those of its images that the refiner did not see: realism is measured on these, levels are matched to
-    the others. real_labelled: the test images. real_dev: labelled images that train the bound `real`, the
-    few in `refined_plus_some_real`, and the judge; without it real_labelled is split by group in two halves.
+    the others. real_labelled: the test images; none may be in `real` or real_dev, under whatever name.
+    real_dev: labelled images that train the bound `real`, the few in `refined_plus_some_real`, and the
+    judge; without it real_labelled is split by group in two halves.
 
     Every arm trains the same model with the same augmentation (mirror only if `mirror`) for `updates` updates
     of `batch_size` images, once per task seed. value_range: one scale for all sets; None measures it.
@@ -101,8 +103,8 @@ def evaluate(
     say: Progress = progress if progress is not None else lambda _: None
     derive_seeds(seed, task_seeds)
     unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown:
-        raise ConfigurationError(f"unknown arms {unknown}; there are: {', '.join(ARMS)}")
+    if unknown or not arms:
+        raise ConfigurationError(f"unknown arms {unknown or 'none'}; there are: {', '.join(ARMS)}")
     target = None if out is None else _prepare_target(Path(out))
     with tempfile.TemporaryDirectory() as temporary:
         say("reading the images")
@@ -120,7 +122,18 @@ def evaluate(
         budget = Budget.for_images(
             len(inputs.synthetic), updates=updates, batch_size=batch_size, mirror=mirror
         )
-        warnings = [*inputs.warnings, *warn_of_labels(inputs), *warn_of_levels(inputs)]
+        warnings = [
+            *inputs.warnings,
+            *check_overlap(inputs),
+            *warn_of_labels(inputs),
+            *warn_of_levels(inputs),
+        ]
+        if real_paths is None:
+            warnings.append(
+                "realism was measured on all real images, also on those that the discriminator was trained on, "
+                "so it may flatter the refiner; name those that were held out: --run, or "
+                "real_paths=run.held_out_real"
+            )
         if not inputs.same_paths:
             warnings.append(
                 "refined images do not stand under the paths of synthetic ones, so their originals are not "
@@ -175,6 +188,8 @@ def evaluate(
             "labels": labels,
             "warnings": warnings,
         }
+        if downstream is not None:
+            warnings.append(describe_seeds(record))
     evaluation = Evaluation(record, outcomes)
     if target is not None:
         evaluation.save(target)

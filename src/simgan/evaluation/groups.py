@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +15,23 @@ from simgan.errors import DataError
 BLOCKS = 20
 
 
-def number_groups(paths: Sequence[str], groups: Sequence[str] | None) -> NDArray[np.int64]:
+def number_groups(
+    paths: Sequence[str], groups: Sequence[str] | None, *, classes: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
     """Group numbers (n,) from the names in `groups`, else contiguous blocks of the sorted paths.
 
     Blocks are the k-th twentieth of every folder, k = 0..19 (fewer for few images): neighbours in number are
-    often frames of one recording, and a folder per class must not make a group per class.
+    often frames of one recording, and a folder per class must not make a group per class. With `classes` (n,)
+    it is the k-th twentieth of every class in every folder, so that a folder sorted by class makes none either.
     """
     if groups is not None:
         return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
-    folders: defaultdict[PurePosixPath, list[int]] = defaultdict(list)
+    runs: defaultdict[tuple[PurePosixPath, int], list[int]] = defaultdict(list)
     for i in sorted(range(len(paths)), key=lambda i: paths[i]):
-        folders[PurePosixPath(paths[i]).parent].append(i)
+        runs[PurePosixPath(paths[i]).parent, 0 if classes is None else int(classes[i])].append(i)
     numbers = np.zeros(len(paths), dtype=np.int64)
     blocks = min(BLOCKS, len(paths))
-    for members in folders.values():
+    for members in runs.values():
         numbers[members] = np.arange(len(members)) * blocks // len(members)
     return numbers
 

@@ -51,6 +51,10 @@ class ImageSet:
         """(n, H, W, C) float32 in [-1, 1]."""
         return value_range.encode(self.cache.gather(self.indices))
 
+    def holes(self, value_range: ValueRange) -> NDArray[np.bool_]:
+        """(n, H, W, C), True where a pixel has the range's `invalid` value."""
+        return value_range.is_invalid(self.cache.gather(self.indices))
+
     def describe(self) -> dict[str, Any]:
         """Where it lies, how many images it gives, and the digest of all images of the tree."""
         return {"root": self.root, "n": len(self), "sha256": self.cache.scan.fingerprint}
@@ -107,7 +111,6 @@ def open_inputs(
         refined_set, test = _align(synthetic_set, refined_set), _align(synthetic_set, test)
         if dev is not None:
             dev = _align(synthetic_set, dev)
-            _check_disjoint(dev, test)
         else:
             dev, test = _split_labelled(test)
             warnings.append(
@@ -204,19 +207,23 @@ def _align(synthetic: ImageSet, other: ImageSet) -> ImageSet:
     return replace(other, labels=labels)
 
 
-def _check_disjoint(dev: ImageSet, test: ImageSet) -> None:
-    """Training and test images must not be the same files."""
-    if Path(dev.root).resolve() == Path(test.root).resolve() and set(dev.paths) & set(test.paths):
-        raise DataError(
-            f"real_dev and real_labelled share images of {test.root}; give two parts that share no group, "
-            f"or leave real_dev out to have real_labelled split by group"
-        )
-
-
 def _split_labelled(labelled: ImageSet) -> tuple[ImageSet, ImageSet]:
-    assert labelled.labels is not None
-    groups = labelled.labels.groups
-    dev, test = split_by_group(number_groups(labelled.paths, groups), named=groups is not None)
+    """Two halves by group; `DataError` where the half that trains lacks a class of the half that tests."""
+    labels = labelled.labels
+    assert labels is not None
+    classes = labels.values if labels.kind == "class" else None
+    numbers = number_groups(labelled.paths, labels.groups, classes=classes)
+    dev, test = split_by_group(numbers, named=labels.groups is not None)
+    if classes is not None:
+        lacking = [labels.names[k] for k in np.setdiff1d(classes[test], classes[dev])]
+        if lacking:
+            raise DataError(
+                f"{labelled.root} (real_labelled) was split in two halves by its groups, and the half that trains "
+                f"the bound `real` and the judge has no image of {len(lacking)} of {len(labels.names)} classes "
+                f"that the other half tests: {', '.join(lacking[:8])}{', …' if len(lacking) > 8 else ''}; give a "
+                f"second labelled tree with --real-dev (real_dev), or a column `group` whose groups hold several "
+                f"classes each"
+            )
     return labelled.take(dev), labelled.take(test)
 
 

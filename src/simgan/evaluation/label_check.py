@@ -25,7 +25,8 @@ def check_labels(inputs: Inputs, *, budget: Budget, seed: int, progress: Progres
     mean). judge_on_refined, judge_on_real: accuracy; for values the skill 1 − error/(error of always
     answering the mean label of the same images). `difference_points`: 100 × (refined − real). It `holds`
     when refined images are read at most one point worse than real ones; being read better is no fault.
-    Real images may be harder to read; judge_on_synthetic, the same for the originals, shows what refining cost.
+    Real images may be harder to read; judge_on_synthetic, the same for the originals, shows what refining cost:
+    `cost_points` = 100 × (synthetic − refined).
     Intervals are 95 %: Wilson's for accuracies, the bootstrap over images for skills.
     """
     test, refined = inputs.test, inputs.refined
@@ -57,6 +58,8 @@ def check_labels(inputs: Inputs, *, budget: Budget, seed: int, progress: Progres
         on_synthetic = _compare_skill(errors_synthetic, values_of(inputs.synthetic), *real)
     for end in ("", "_low", "_high"):
         result[f"judge_on_synthetic{end}"] = on_synthetic[f"judge_on_refined{end}"]
+    result["n_synthetic"] = len(inputs.synthetic)
+    result["cost_points"] = 100 * (result["judge_on_synthetic"] - result["judge_on_refined"])
     return result
 
 

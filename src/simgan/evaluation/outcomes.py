@@ -15,6 +15,8 @@ from simgan.errors import DataError
 from simgan.images import write_atomically
 from simgan.measures import Replicates, bootstrap, median_gap_closed, percentile_interval
 
+_ONE_REFINER = "; the interval does not contain the spread between refiners"
+
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
@@ -106,6 +108,15 @@ def summarize(runs: Sequence[Outcomes], *, seed: int = 0) -> dict[str, Any]:
     }
     result["gap_closed"], result["reason"] = _gap_closed(errors, replicates, first.unit)
     return result
+
+
+def describe_seeds(record: Mapping[str, Any]) -> str:
+    """How many refiners and task models stand behind the numbers of a record, and what one refiner leaves out."""
+    n_refiners = int(record.get("n_runs", 1))
+    arms = [part for part in record["downstream"].values() if isinstance(part, dict) and "n_test" in part]
+    n_models = int(arms[0]["n_seeds"]) // n_refiners
+    counts = f"{n_refiners} refiner{'s' * (n_refiners > 1)} × {n_models} task model{'s' * (n_models > 1)}"
+    return f"{counts}{_ONE_REFINER if n_refiners == 1 else ''}"
 
 
 def _gain(errors: Mapping[str, NDArray[np.float64]], replicates: Replicates, other: str) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from simgan.errors import DataError
 from simgan.evaluation.evaluate import SCHEMA, Evaluation
-from simgan.evaluation.outcomes import Outcomes, summarize
+from simgan.evaluation.outcomes import Outcomes, describe_seeds, summarize
 
 
 def pool(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -31,7 +31,12 @@ def pool(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         )
     for run in runs[1:]:
         _check_poolable(runs[0], run)
-    warnings = list(dict.fromkeys(text for record in records for text in record["warnings"]))
+    single = set() if len(records) == 1 else {describe_seeds(one) for one in records if one.get("downstream")}
+    warnings = [
+        text
+        for text in dict.fromkeys(text for record in records for text in record["warnings"])
+        if text not in single  # what one refiner leaves out, several show
+    ]
     if len({run.task_seeds for run in runs}) < len(runs):
         warnings.append(
             "some of the pooled evaluations were made with the same seed, so their task seeds are the same "
@@ -86,11 +91,12 @@ def _pool_labels(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | Non
     checked = [part for part in parts if part is not None]
     if len(checked) < len(parts) or not checked:
         return None
-    numbers = [key for key, value in checked[0].items() if isinstance(value, float)]
+    shared = {key: value for key, value in checked[0].items() if all(key in part for part in checked)}
+    numbers = [key for key, value in shared.items() if isinstance(value, float)]
     middle: dict[str, Any] = {key: float(np.median([part[key] for part in checked])) for key in numbers}
     n_holding = sum(bool(part["holds"]) for part in checked)
     return {
-        **checked[0],
+        **shared,
         **middle,
         "holds": middle["difference_points"] >= -middle["tolerance_points"],
         "n_holding": n_holding,
