@@ -44,8 +44,17 @@ def test_sides_that_were_not_measured_are_left_out() -> None:
 
 def test_the_judge_on_refined_is_compared_with_the_judge_on_real() -> None:
     table = labels_table(changed()["labels"])
-    refined, real = table.rows
+    refined, synthetic, real = table.rows
+    assert (synthetic.name, synthetic.look) == ("On unrefined images", "synthetic")
+    assert "Beside the originals, refining cost +0.7 points." in table.caption
     assert refined.strip.zero == real.strip.zero == real.strip.mid
     assert refined.strip.mid < real.strip.mid
     assert "labels hold (they hold down to −1.0 points)" in table.caption
     assert "do not hold" in labels_table(changed(labels__holds=False)["labels"]).caption
+
+
+def test_a_judge_that_did_not_read_the_originals_has_no_row_for_them() -> None:
+    labels = {k: v for k, v in changed()["labels"].items() if "synthetic" not in k and k != "cost_points"}
+    table = labels_table(labels)
+    assert [row.name for row in table.rows] == ["On refined images", "On unseen real images"]
+    assert "originals" not in table.caption

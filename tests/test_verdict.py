@@ -83,14 +83,46 @@ def test_without_the_matched_arm_nothing_is_said_of_it() -> None:
 
 
 def test_labels_that_do_not_hold_come_first_whatever_the_gain() -> None:
-    record = changed(labels__holds=False, labels__judge_on_refined=0.88, labels__difference_points=-9.1)
+    record = _not_holding(cost_points=9.5)
     verdict = judge(run_with(), record)
     assert (verdict.tone, verdict.label) == ("bad", "Labels do not hold")
     assert sentence(record).startswith(
         "Labels do not hold: the judge reads refined images 9.1 points worse than real ones (judge 88.0 % on refined, "
-        "97.1 % on real); refined beats synthetic by +4.1 points"
+        "97.1 % on real), and refining cost +9.5 points beside the unrefined originals; refined beats synthetic by "
+        "+4.1 points"
     )
     assert "self_regularization_weight" in verdict.next_step
+
+
+@pytest.mark.parametrize("cost", [1.0, 0.0, -3.0])
+def test_where_the_originals_are_read_as_badly_it_is_not_the_refiner(cost: float) -> None:
+    verdict = judge(run_with(), _not_holding(cost_points=cost))
+    assert (verdict.tone, verdict.label) == ("bad", "Labels do not hold")
+    assert "beside the unrefined originals, so it is not the refiner; refined beats" in verdict.sentence
+    assert "The originals are read as badly" in verdict.next_step
+    assert "self_regularization_weight" not in verdict.next_step
+    assert "self_regularization_weight" in judge(run_with(), _not_holding(cost_points=1.01)).next_step
+
+
+def test_a_record_without_the_cost_is_judged_by_the_two_judgements_or_by_the_difference_alone() -> None:
+    record = _not_holding(judge_on_synthetic=0.885)
+    del record["labels"]["cost_points"]
+    assert "refining cost +0.5 points" in sentence(record)
+    del record["labels"]["judge_on_synthetic"]
+    assert "97.1 % on real); refined beats" in sentence(record)
+    assert "self_regularization_weight" in judge(run_with(), record).next_step
+
+
+def _not_holding(**labels: float) -> dict[str, Any]:
+    worse = {"judge_on_refined": 0.88, "difference_points": -9.1, "holds": False, **labels}
+    return changed(**{f"labels__{key}": value for key, value in worse.items()})
+
+
+def test_the_foot_says_how_many_refiners_the_interval_is_of() -> None:
+    one = "1 refiner × 3 task models; the interval does not contain the spread between refiners"
+    assert judge(run_with(), changed()).foot == one
+    assert judge(run_with(), changed(n_runs=3)).foot == "3 refiners × 1 task model"
+    assert judge(run_with(), changed(downstream=None)).foot == ""
 
 
 def test_unchecked_labels_are_said_to_be_unchecked() -> None:

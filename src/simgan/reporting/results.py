@@ -7,7 +7,7 @@ from typing import Any
 
 from simgan.reporting.charts import Strip, strips
 from simgan.reporting.numbers import figure, fixed, interval, percent, plural, signed
-from simgan.reporting.verdict import metric_of
+from simgan.reporting.verdict import cost_of_refining, metric_of
 
 _ARMS = {
     "synthetic_plain": "Synthetic, not augmented",
@@ -144,13 +144,14 @@ def labels_table(labels: dict[str, Any]) -> Table:
     sides = [
         (
             f"On {name} images",
-            plural(labels[f"n_{side}"], "image"),
+            plural(labels[f"n_{side}"], "image") if f"n_{side}" in labels else "",
             labels[f"judge_on_{side}"],
             labels.get(f"judge_on_{side}_low", labels[f"judge_on_{side}"]),
             labels.get(f"judge_on_{side}_high", labels[f"judge_on_{side}"]),
             side,
         )
-        for name, side in (("refined", "refined"), ("unseen real", "real"))
+        for name, side in (("refined", "refined"), ("unrefined", "synthetic"), ("unseen real", "real"))
+        if f"judge_on_{side}" in labels
     ]
     places, low, high = strips([(s[3], s[2], s[4]) for s in sides], zero=labels["judge_on_real"])
     rows = tuple(
@@ -159,10 +160,12 @@ def labels_table(labels: dict[str, Any]) -> Table:
     )
     tolerance = fixed(labels.get("tolerance_points", 1.0), 1)
     between = interval(labels["low"], labels["high"], 1, sign=True)
+    cost = cost_of_refining(labels)
+    beside = "" if cost is None else f" Beside the originals, refining cost {signed(cost, 1)} points."
     caption = (
         f"A judge trained on real and synthetic images reads labels off refined images that it has not seen. "
         f"Difference {signed(labels['difference_points'], 1)} points {between}: labels "
-        f"{'hold' if labels['holds'] else 'do not hold'} (they hold down to \u2212{tolerance} points)."
+        f"{'hold' if labels['holds'] else 'do not hold'} (they hold down to \u2212{tolerance} points).{beside}"
     )
     return Table(caption, "Judge", "Accuracy" if write is percent else "Skill", rows, write(low), write(high))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from simgan.evaluation import describe_seeds
 from simgan.reporting.numbers import Metric, figure, fixed, interval, percent, signed
 from simgan.reporting.record import RunRecord
 
@@ -13,12 +14,14 @@ Tone = Literal["good", "bad", "unclear", "open"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """`label`: two or three words; `sentence`: what was found, with figures; `next_step`: what to do, or ""."""
+    """`label`: two or three words; `sentence`: what was found, with figures; `next_step`: what to do, or "";
+    `foot`: how many refiners and task models it rests on, or ""."""
 
     tone: Tone
     label: str
     sentence: str
     next_step: str = ""
+    foot: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def judge(run: RunRecord, evaluation: dict[str, Any] | None) -> Verdict:
         return _without_evaluation(run)
     if evaluation.get("downstream") is None:
         return _realism_alone(evaluation)
-    return _downstream(evaluation)
+    return replace(_downstream(evaluation), foot=describe_seeds(evaluation))
 
 
 def _without_evaluation(run: RunRecord) -> Verdict:
@@ -123,13 +126,27 @@ def _downstream(evaluation: dict[str, Any]) -> Verdict:
     if labels["holds"]:
         return Verdict(tone, label, f"{found}; labels hold ({judge_figures(labels)}).", _NEXT[label])
     drop = fixed(abs(labels["difference_points"]), 1)
+    cost = cost_of_refining(labels)
+    blame, next_step = "", _CHANGE_LESS
+    if cost is not None:
+        blame = f", and refining cost {signed(cost, 1)} points beside the unrefined originals"
+        if cost <= labels.get("tolerance_points", 1.0):
+            blame += ", so it is not the refiner"
+            next_step = _NOT_THE_REFINER
     return Verdict(
         "bad",
         "Labels do not hold",
         f"Labels do not hold: the judge reads refined images {drop} points worse than real ones "
-        f"({judge_figures(labels)}); {found[0].lower()}{found[1:]}.",
-        "Raise objective.self_regularization_weight in a new run, so that images change less.",
+        f"({judge_figures(labels)}){blame}; {found[0].lower()}{found[1:]}.",
+        next_step,
     )
+
+
+_CHANGE_LESS = "Raise objective.self_regularization_weight in a new run, so that images change less."
+_NOT_THE_REFINER = (
+    "The originals are read as badly: compare some synthetic labels with their images, and whether they mean what "
+    "the real labels mean; a simulator that draws harder images than real ones also reads worse."
+)
 
 
 _NEXT = {
@@ -182,6 +199,15 @@ def _gap_clause(downstream: dict[str, Any]) -> str:
     if gap is None:
         return ""
     return f", and closes {fixed(gap['median'], 2)} {interval(gap['low'], gap['high'], 2)} of the gap to real"
+
+
+def cost_of_refining(labels: dict[str, Any]) -> float | None:
+    """How many points worse the judge reads refined images than their originals; None in a record without."""
+    if "cost_points" in labels:
+        return float(labels["cost_points"])
+    if "judge_on_synthetic" in labels:
+        return 100 * float(labels["judge_on_synthetic"] - labels["judge_on_refined"])
+    return None
 
 
 def judge_figures(labels: dict[str, Any]) -> str:
