@@ -21,6 +21,7 @@ from simgan.cli.printing import align, bullets, describe_evaluation, plain
 from simgan.cli.progress import ProgressDisplay, format_seconds, showing_progress
 from simgan.config import recipe_names, recipe_text, resolve_configuration
 from simgan.errors import TrainingError
+from simgan.images import ValueRange
 from simgan.settings import Configuration
 from simgan.simulators.digits import simulate_digits
 from simgan.training.loop import Progress as Turn
@@ -422,9 +423,25 @@ def test_evaluate_hands_on_its_options_and_prints_the_record(
     assert kwargs["real_labelled"] == simgan.ImageTree(Path("t"), "*.png")
     assert kwargs["real_dev"] is None
     assert (kwargs["out"], kwargs["seed"], kwargs["task_seeds"], kwargs["mirror"]) == (Path("e"), 5, 2, True)
+    assert (kwargs["real_paths"], kwargs["value_range"]) == (None, None)
     assert capsys.readouterr().out.strip() == describe_evaluation(RECORD).strip()
     assert run([*line.split(), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == RECORD
+
+
+def test_evaluate_takes_the_value_range_and_the_held_out_images_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = Recorder(simgan.Evaluation(RECORD))
+    monkeypatch.setattr(simgan, "evaluate", evaluate)
+    line = f"evaluate --synthetic s --refined f --real r --run {tmp_path}"
+    assert run(line.split()) == 1
+    assert "no data.json" in capsys.readouterr().err
+    scale = {"low": 0, "high": 240, "step": 15, "invalid": 7}
+    (tmp_path / "data.json").write_text(json.dumps({"real_held_out_paths": ["a.png"], "value_range": scale}))
+    assert run(line.split()) == 0
+    assert evaluate.calls[0][1]["real_paths"] == ["a.png"]
+    assert evaluate.calls[0][1]["value_range"] == ValueRange(0, 240, 15, invalid=7)
 
 
 def test_the_demo_is_run_in_its_folder_and_its_evaluation_printed(
@@ -575,10 +592,10 @@ def test_an_evaluation_is_told_with_its_intervals() -> None:
         "synthetic 0.5 [0.4, 0.6]",
         "gain over_synthetic +0.25 [+0.2, +0.3]",
         "62% [50%, 70%]",
-        "100 real test images, 3 seeds",
+        "100 real test images, 1 refiner × 3 task models; the interval does not contain the spread",
         "labels hold",
         "+2.0 points [-1.0, +5.0]",
-        "originals at 0.970",
+        "originals at 0.970 (refining cost +2.0 points)",
         "- few groups",
     ):
         assert said in " ".join(text.split())
@@ -594,3 +611,11 @@ def test_what_was_not_measured_is_said_to_be_so() -> None:
     text = describe_evaluation({**RECORD, "downstream": reason, "labels": broken})
     assert "not said: there is no gap" in text
     assert "labels DO NOT HOLD" in text
+    assert "not the refiner" not in text
+    hard = {**broken, "judge_on_synthetic": 0.955, "cost_points": 0.5}
+    assert "refining cost +0.5 points, so it is not the refiner" in describe_evaluation({**RECORD, "labels": hard})
+
+
+def test_a_pooled_evaluation_is_told_with_its_refiners() -> None:
+    text = describe_evaluation({**RECORD, "n_runs": 3})
+    assert "100 real test images, 3 refiners × 1 task model\n" in text

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from simgan.evaluation import describe_seeds
+
 Lines = Iterable[tuple[str, object]]
 
 
@@ -130,7 +132,7 @@ def describe_evaluation(record: Mapping[str, Any]) -> str:
     """What `simgan evaluate` says: realism, the downstream task, the label check, warnings."""
     parts = [
         *_realism(record.get("realism")),
-        *_downstream(record.get("downstream")),
+        *_downstream(record),
         *_labels(record.get("labels")),
     ]
     return "\n".join(parts) + bullets("warnings", record["warnings"])
@@ -148,7 +150,8 @@ def _realism(realism: Mapping[str, Any] | None) -> list[str]:
     return [head, align(rows)]
 
 
-def _downstream(downstream: Mapping[str, Any] | None) -> list[str]:
+def _downstream(record: Mapping[str, Any]) -> list[str]:
+    downstream = record.get("downstream")
     if downstream is None:
         return ["downstream: not measured"]
     unit = downstream["unit"]
@@ -160,7 +163,7 @@ def _downstream(downstream: Mapping[str, Any] | None) -> list[str]:
     first = downstream[arms[0]]
     head = (
         f"downstream {downstream['task']}, {downstream['metric']} ({unit}) on {first['n_test']:,} real test images, "
-        f"{first['n_seeds']} seeds"
+        f"{describe_seeds(record)}"
     )
     for name, gain in downstream["gain"].items():
         rows.append((f"  gain {name}", f"{gain['mean']:+.4g} [{gain['low']:+.4g}, {gain['high']:+.4g}]"))
@@ -176,10 +179,14 @@ def _labels(labels: Mapping[str, Any] | None) -> list[str]:
     if labels is None:
         return []
     verdict = "hold" if labels["holds"] else "DO NOT HOLD"
+    cost = labels.get("cost_points", 100 * (labels["judge_on_synthetic"] - labels["judge_on_refined"]))
+    beside = f"refining cost {cost:+.1f} points"
+    if not labels["holds"] and cost <= labels.get("tolerance_points", 1.0):
+        beside += ", so it is not the refiner"
     return [
         "",
         f"labels {verdict}: a judge reads refined images at {labels['judge_on_refined']:.3f}, real ones at "
         f"{labels['judge_on_real']:.3f} ({labels['difference_points']:+.1f} points "
         f"[{labels['low']:+.1f}, {labels['high']:+.1f}]), the unrefined originals at "
-        f"{labels['judge_on_synthetic']:.3f}",
+        f"{labels['judge_on_synthetic']:.3f} ({beside})",
     ]

@@ -294,7 +294,7 @@ def evaluate(
     :param synthetic: Tree of the synthetic images, with labels.
     :param refined: The refined tree.
     :param real: Unlabelled real images.
-    :param run: The training run: realism is then measured on the real images that its discriminator never saw.
+    :param run: The training run: its value range, and realism on the real images that its discriminator never saw.
     :param real_labelled: Labelled real images: the test of the downstream task.
     :param real_dev: Other labelled real images, for the upper bound and the label check (unset: half of the test).
     :param images: Which files of synthetic and refined are the images, as a pattern.
@@ -304,7 +304,10 @@ def evaluate(
     :param task_seeds: How many task models are trained of each kind.
     :param mirror: Mirrored images are as good: the task models' augmentation may flip them.
     """
+    from simgan.images import ValueRange
     from simgan.training.run import RunDirectory
+
+    scale = None if run is None else RunDirectory(run).read_description().get("value_range")
 
     def real_tree(folder: Path | None) -> ImageTree | None:
         return None if folder is None else simgan.ImageTree(folder, real_images)
@@ -317,6 +320,7 @@ def evaluate(
             real_labelled=real_tree(real_labelled),
             real_dev=real_tree(real_dev),
             real_paths=None if run is None else RunDirectory(run).held_out_real(),
+            value_range=None if scale is None else ValueRange.from_dict(scale),
             seed=seed,
             task_seeds=task_seeds,
             mirror=mirror,
