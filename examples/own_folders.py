@@ -48,6 +48,7 @@ def main() -> None:
         synthetic=synthetic,
         refined=simgan.ImageTree(refined),
         real=real,
+        real_paths=run.held_out_real,
         real_labelled=simgan.ImageTree(arguments.real_labelled),
         updates=arguments.updates,
         task_seeds=arguments.task_seeds,
