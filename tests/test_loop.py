@@ -24,7 +24,7 @@ from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, OutputError, RunError, TrainingError
 from simgan.images import write_image
 from simgan.nn.discriminator import Discriminator
-from simgan.training.candidates import doubt_kept_refiner
+from simgan.training.candidates import Candidate, doubt_kept_refiner
 from simgan.training.loop import Progress, Run, _interruptible, learning_rate_factor, phase_of, train
 from simgan.training.run import RunDirectory
 from simgan.weights import load_refiner, save_refiner
@@ -370,16 +370,16 @@ def test_a_run_that_died_after_keeping_a_refiner_but_before_its_checkpoint_ends_
 
 
 def test_a_continued_run_says_where_its_refiner_is_not_the_one_that_its_checkpoint_knows(
-    uninterrupted: Run, overrides: Overrides, tmp_path: Path
+    uninterrupted: Run, tmp_path: Path
 ) -> None:
-    run, told = tmp_path / "run", []
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted.path, run)
+    checkpoint = RunDirectory(run).load_checkpoint()
+    assert checkpoint is not None
 
     def said() -> str:
-        told.clear()
-        train("default", run_dir=run, overrides=overrides, warn=told.append)
-        return " ".join(told)
+        return doubt_kept_refiner(Candidate.from_row(checkpoint["kept"]), run / "refiner.safetensors") or ""
 
-    shutil.copytree(uninterrupted.path, run)
     assert said() == ""
     kept = load_refiner(run)
     other = replace(kept, provenance=kept.provenance | {"step": 77})
@@ -389,7 +389,7 @@ def test_a_continued_run_says_where_its_refiner_is_not_the_one_that_its_checkpoi
     (run / "refiner.safetensors").write_bytes(b"torn")
     assert f"{knows}, but {run / 'refiner.safetensors'}: damaged" in said()
     (run / "refiner.safetensors").unlink()
-    assert "there is no such file" in said()
+    assert f"{knows}, but {run / 'refiner.safetensors'} is gone" in said()
     assert doubt_kept_refiner(None, run / "refiner.safetensors") is None
     save_refiner(run / "refiner.safetensors", other)
     assert "has kept no refiner yet" in str(doubt_kept_refiner(None, run / "refiner.safetensors"))
@@ -619,3 +619,57 @@ def test_both_optimizers_follow_the_schedule_and_warm_ups_do_not(
     # 7 turns of warm-ups; steps 0 … 3: linear 1, 1, 1, 0.5; from step 2 on a tenth
     wanted = [1.0] * 7 + [1, 1, 0.1, 0.05]
     assert rates == [pytest.approx((0.01 * factor, 0.03 * factor)) for factor in wanted]
+
+
+# ---- what a run kept, and lost
+
+
+@pytest.fixture
+def finished(uninterrupted: Run, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be damaged."""
+    shutil.copytree(uninterrupted.path, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("kept", [None, 0, 100])
+def test_a_finished_run_whose_refiner_is_gone_or_truncated_is_no_success(
+    finished: Path, overrides: Overrides, kept: int | None
+) -> None:
+    weights = finished / "refiner.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    if kept is not None:
+        weights.write_bytes(content[:kept])
+    said: list[str] = []
+    with pytest.raises(RunError, match=r"trained to its end, but .*refiner\.safetensors") as caught:
+        train("default", run_dir=finished, overrides=overrides, warn=said.append)
+    assert ("is gone" if kept is None else "damaged") in str(caught.value)
+    assert "Restore the file from a backup, or delete" in str(caught.value)
+    assert said == []
+    (finished / "checkpoints" / "latest.pt").unlink()
+    assert load_refiner(train("default", run_dir=finished, overrides=overrides).refiner)
+
+
+def test_a_refiner_of_another_step_is_not_the_one_that_a_finished_run_kept(
+    finished: Path, overrides: Overrides
+) -> None:
+    trained = load_refiner(finished, device="cpu", precision="float32")
+    trained.provenance["step"] = 1
+    save_refiner(finished / "refiner.safetensors", trained)
+    with pytest.raises(RunError, match=r"is lost: .*holds that of step 1"):
+        train("default", run_dir=finished, overrides=overrides)
+
+
+def test_a_run_without_its_description_does_not_say_that_its_images_are_others(
+    finished: Path, overrides: Overrides
+) -> None:
+    (finished / "data.json").unlink()
+    with pytest.raises(RunError, match=r"has a checkpoint but no data\.json.*restore it.*or delete"):
+        train("default", run_dir=finished, overrides=overrides)
+
+
+def test_damaged_rows_are_said_before_training_goes_on(finished: Path, overrides: Overrides) -> None:
+    rows = (finished / "metrics.jsonl").read_bytes()
+    (finished / "metrics.jsonl").write_bytes(b"\xff" + rows[1:])
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged \(line 1"):
+        train("default", run_dir=finished, overrides=overrides)

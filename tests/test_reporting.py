@@ -260,7 +260,6 @@ def test_a_run_without_refiner_shows_synthetic_and_real_images(copied: Path) -> 
 def test_a_run_that_only_has_its_configuration_has_a_report(run: Path, tmp_path: Path) -> None:
     (tmp_path / "fresh").mkdir()
     shutil.copy(run / "config.toml", tmp_path / "fresh")
-    (tmp_path / "fresh" / "data.json").write_text("torn {")
     text = page_of(report(tmp_path / "fresh")).text
     assert "not started: 4 steps to go" in text
     assert "The images cannot be shown: the run has not recorded its data yet" in text
@@ -338,3 +337,30 @@ def test_without_jinja2_the_extra_is_named(
     with pytest.raises(MissingExtraError, match=r"jinja2.*simgan\[report\]"):
         report(run, out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_file_that_is_no_report_is_never_overwritten(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "thesis.html"
+    other.write_text("<html>mine</html>")
+    with pytest.raises(OutputError, match=r"thesis\.html: exists already, is not a report of simgan"):
+        report(run, out=other)
+    assert other.read_text() == "<html>mine</html>"
+    with pytest.raises(OutputError, match=r"labels\.csv: the name of a report must end in \.html or \.htm"):
+        report(run, out=tmp_path / "labels.csv")
+    (tmp_path / "page.html").mkdir()
+    (tmp_path / "page.html" / "report.html").mkdir()
+    with pytest.raises(OutputError, match=r"cannot be read \(Is a directory\).*choose another name"):
+        report(run, out=tmp_path / "page.html")
+
+
+def test_an_earlier_report_is_written_anew(run: Path, tmp_path: Path) -> None:
+    first = report(run, out=tmp_path / "a.HTM")
+    first.write_text(first.read_text("utf-8").replace("</html>", "old</html>"), "utf-8")
+    assert "old</html>" not in report(run, out=first).read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["data.json", "metrics.jsonl"])
+def test_a_report_on_damaged_records_names_the_file(copied: Path, name: str) -> None:
+    (copied / name).write_bytes(b"\xff\n{}\n")
+    with pytest.raises(RunError, match=rf"{name} is damaged .*; restore it from a backup, or train anew"):
+        report(copied)

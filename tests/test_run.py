@@ -322,3 +322,31 @@ def test_a_checkpoint_of_another_format_is_refused(content: Any, directory: RunD
     directory.checkpoint.write_bytes(with_digest(body.getvalue()))
     with pytest.raises(WeightsError, match=rf"reads {run_module.CHECKPOINT_FORMAT}; delete it"):
         directory.load_checkpoint()
+
+
+# ---- damaged records
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[1]", b"[" * 100_000, b"null"])
+def test_a_damaged_description_is_named_with_what_to_do(directory: RunDirectory, content: bytes) -> None:
+    (directory.path / "data.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"data\.json is damaged .*; restore it from a backup, or train anew"):
+        directory.read_description()
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[1]", b"[" * 100_000, b""])
+def test_a_damaged_row_that_is_not_the_last_is_named_by_its_line(
+    directory: RunDirectory, content: bytes
+) -> None:
+    directory.metrics.write_bytes(b'{"kind": "step"}\n' + content + b'\n{"kind": "step"}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged \(line 2.*restore it from a backup"):
+        directory.read_metrics()
+
+
+def test_records_that_cannot_be_read_are_named(directory: RunDirectory) -> None:
+    directory.metrics.mkdir()
+    (directory.path / "data.json").mkdir()
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged .*Is a directory"):
+        directory.read_metrics()
+    with pytest.raises(RunError, match=r"data\.json is damaged .*Is a directory"):
+        directory.read_description()

@@ -22,6 +22,9 @@ from simgan.training.loop import Run
 from simgan.weights import load_refiner
 
 FILE_NAME = "report.html"
+_SUFFIXES = (".html", ".htm")
+# Near the beginning of every page, see the template.
+_MARKER = b'<meta name="generator" content="simgan report">'
 
 
 def report(
@@ -39,7 +42,8 @@ def report(
     a page that says so. Equal inputs give equal bytes, but for the date.
 
     `RunError` where `run_dir` is no run directory, `DataError` where the evaluation cannot be read,
-    `OutputError` where the page cannot be written, `MissingExtraError` without jinja2.
+    `OutputError` where the page cannot be written, or would overwrite anything but an earlier report,
+    `MissingExtraError` without jinja2.
     """
     run = read_run(run_dir.path if isinstance(run_dir, Run) else run_dir)
     record = _evaluation_record(run, evaluation)
@@ -47,6 +51,7 @@ def report(
     target = run.path / FILE_NAME if out is None else Path(out)
     if target.is_dir():
         target = target / FILE_NAME
+    _refuse_to_overwrite(target)
     page = render(run, record, tree, created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +61,28 @@ def report(
         ) from error
     write_atomically(target, page.encode("utf-8", "backslashreplace"))
     return target
+
+
+def _refuse_to_overwrite(target: Path) -> None:
+    """`OutputError` unless `target` is called like a page, and is new or an earlier report."""
+    if target.suffix.lower() not in _SUFFIXES:
+        raise OutputError(
+            f"{target}: the name of a report must end in .html or .htm; write {target}.html, or give a folder"
+        )
+    try:
+        with target.open("rb") as file:
+            ours = _MARKER in file.read(1024)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise OutputError(
+            f"{target}: there is something that cannot be read ({error.strerror or error}), and that is not "
+            "overwritten; choose another name with --out"
+        ) from error
+    if not ours:
+        raise OutputError(
+            f"{target}: exists already, is not a report of simgan and was left alone; choose another name with --out"
+        )
 
 
 def render(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,21 +76,16 @@ class RunRecord:
         return f"at step {self.steps_done:,} of {steps:,}"
 
     def _of_kind(self, kind: str) -> list[Row]:
-        return [row for row in self.rows if isinstance(row, dict) and row.get("kind") == kind]
+        return [row for row in self.rows if row.get("kind") == kind]
 
 
 def read_run(path: str | Path) -> RunRecord:
-    """The record of the run directory `path`; `RunError` where it is none."""
+    """The record of the run directory `path`; `RunError` where it is none, or its records are damaged."""
     directory = RunDirectory(path)
-    configuration = directory.configuration()
-    try:
-        data = json.loads((directory.path / "data.json").read_text("utf-8"))
-    except (OSError, ValueError):  # not there yet: the run stopped before its first update
-        data = {}
     return RunRecord(
         path=directory.path,
-        configuration=configuration,
-        data=data if isinstance(data, dict) else {},
+        configuration=directory.configuration(),
+        data=directory.read_description(),
         rows=tuple(directory.read_metrics()),
         weights=directory.weights,
     )

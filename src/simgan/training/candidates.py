@@ -77,18 +77,24 @@ def doubt_kept_refiner(kept: Candidate | None, weights: Path) -> str | None:
     if kept is None and not weights.exists():
         return None
     known = "no refiner yet" if kept is None else f"the refiner of step {kept.step}"
-    try:
-        step = load_refiner(weights, device="cpu", precision="float32").provenance.get("step")
-    except WeightsError as error:
-        found = str(error)
-    else:
-        if kept is not None and step == kept.step:
-            return None
-        found = f"{weights} holds that of step {step}"
+    found = unlike_kept(kept, weights)
+    if found is None:
+        return None
     return (
         f"by its checkpoint the run has kept {known}, but {found}. If the run was stopped between writing the "
         "two, training on writes it again; if the file was replaced, restore it, or delete the checkpoint to train anew"
     )
+
+
+def unlike_kept(kept: Candidate | None, weights: Path) -> str | None:
+    """What is found in place of the kept refiner's file; None where it is there and whole."""
+    if not weights.is_file():
+        return f"{weights} is gone"
+    try:
+        step = load_refiner(weights, device="cpu", precision="float32").provenance.get("step")
+    except WeightsError as error:
+        return str(error)
+    return None if kept is not None and step == kept.step else f"{weights} holds that of step {step}"
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from simgan.training.algorithm import (
     update_task,
 )
 from simgan.training.assembly import Assembly, assemble
-from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate
+from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
@@ -124,10 +124,8 @@ def _train(
     watch = Watch(levels=assembly.value_range.levels)
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
-        doubt = doubt_kept_refiner(state.kept, directory.weights)
-        if doubt is not None:
-            warn(doubt)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
+    directory.read_metrics()  # damaged ones are said now, not when training ends
 
     def draw_synthetic() -> SyntheticBatch:
         native, indices = synthetic_stream.next_with_indices()
@@ -139,6 +137,10 @@ def _train(
 
     t = c.training if players.task is not None else replace(c.training, warmup_task_steps=0)
     turns = t.warmup_refiner_steps + t.warmup_task_steps + t.warmup_discriminator_steps + t.steps
+    if checkpoint is not None and state.turn < turns:
+        doubt = doubt_kept_refiner(state.kept, directory.weights)
+        if doubt is not None:
+            warn(doubt)
     started, first_turn = time.monotonic(), state.turn
     tracker = TensorBoardTracker(directory.path / "tensorboard", resume_at=state.turn)
 
@@ -206,6 +208,12 @@ def _train(
                 checkpoint_now()
                 raise KeyboardInterrupt
     assert state.kept is not None, "the last step is always a candidate"
+    lost = unlike_kept(state.kept, directory.weights)
+    if lost is not None:
+        raise RunError(
+            f"{directory.path} is trained to its end, but the refiner that it kept, of step {state.kept.step}, is "
+            f"lost: {lost}. Restore the file from a backup, or delete {directory.checkpoint} to train this run anew"
+        )
     rows = directory.read_metrics()
     warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
     held_out = tuple(assembly.real.cache.paths[i] for i in assembly.real_held_out.tolist())
@@ -300,6 +308,11 @@ def _diverged(what: str, directory: RunDirectory, *, turn: int) -> TrainingError
 def _refuse_other_images(directory: RunDirectory, assembly: Assembly) -> None:
     """`RunError` where images or labels are not those that the run began with: it would not be the same run."""
     began_with, now = directory.read_description(), assembly.describe()
+    if not began_with:
+        raise RunError(
+            f"{directory.path} has a checkpoint but no data.json, so whether these are the images that it began "
+            f"with is not known; restore it from a backup, or delete {directory.checkpoint} to train this run anew"
+        )
     fingerprints = {
         f"{side} images": [found.get(side, {}).get("fingerprint") for found in (began_with, now)]
         for side in ("synthetic", "real")

@@ -145,9 +145,17 @@ class RunDirectory:
         write_atomically(self.path / "data.json", (json.dumps(description, indent=2) + "\n").encode())
 
     def read_description(self) -> dict[str, Any]:
-        """data.json as it was written last; empty where there is none."""
+        """data.json as it was written last; empty where there is none, `RunError` where it is damaged."""
         path = self.path / "data.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise _damaged(path, error) from error
+        if not isinstance(found, dict):
+            raise _damaged(path, f"it holds a {type(found).__name__} and not an object")
+        return found
 
     def held_out_real(self) -> list[str]:
         """The unlabelled real images that D never saw, relative to their tree."""
@@ -179,7 +187,7 @@ class RunDirectory:
             os.truncate(self.metrics, size)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All rows; a torn last line (the process was killed while writing it) is left out."""
+        """All rows, see `read_metrics`."""
         return read_metrics(self.metrics)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -224,15 +232,32 @@ def _first_line(body: bytes) -> bytes:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a torn last line is left out, a missing file has none."""
+    """The rows of a metrics.jsonl; a missing file has none. A torn last line (the process was killed while writing
+    it) is left out; `RunError` where any other is damaged.
+    """
     rows: list[dict[str, Any]] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    try:
+        *whole, _torn = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return rows
+    except OSError as error:
+        raise _damaged(path, error) from error
+    for number, line in enumerate(whole, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, f"line {number}: {error}") from error
+        if not isinstance(row, dict):
+            raise _damaged(path, f"line {number} holds no object")
+        rows.append(row)
     return rows
+
+
+def _damaged(path: Path, why: object) -> RunError:
+    return RunError(
+        f"{path} is damaged ({why}); restore it from a backup, or train anew in another folder: "
+        "what the run had found or measured is not known any more"
+    )
 
 
 def configuration_differences(recorded: Configuration, wanted: Configuration) -> list[str]:
