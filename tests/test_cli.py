@@ -82,6 +82,9 @@ class Recorder:
         ("prepare a --out b --crop 1,2,3", "top,left,height,width"),
         ("prepare a --out b --crop center:5", "center:heightxwidth"),
         ("prepare a --out b --size 35", "heightxwidth"),
+        ("prepare a --out b --size ٣x٣", "heightxwidth"),
+        ("prepare a --out b --crop 0,0,٣,3", "top,left,height,width"),
+        (f"prepare a --out b --size {'9' * 5000}x1", "heightxwidth"),
         ("prepare a --out b --invalid low", "--invalid"),
         ("simulate digits a --count many", "--count"),
         ("refine a", "tree"),
@@ -211,6 +214,21 @@ def test_a_new_configuration_without_folders_has_tables_to_fill_in(
     assert run(["new", "default", str(file)]) == 0
     assert "fill in root under [synthetic] and [real]" in capsys.readouterr().out
     assert tomllib.loads(file.read_text())["synthetic"] == {"root": "", "images": "**/*"}
+
+
+@pytest.mark.parametrize("folder", ["a\x7fb", 'q"\\', "tab\there", "ünï"])
+def test_a_new_configuration_names_any_folder_that_toml_can_name(tmp_path: Path, folder: str) -> None:
+    file = tmp_path / "my.toml"
+    assert run(["new", "default", str(file), "--real", folder]) == 0
+    assert resolve_configuration(file).real.root == folder
+
+
+def test_a_new_configuration_of_a_folder_that_toml_cannot_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["new", "default", str(tmp_path / "my.toml"), "--real", "data/\udcff"]) == 1
+    assert "bytes that are not UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "my.toml").exists()
 
 
 def test_new_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

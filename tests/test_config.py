@@ -90,6 +90,29 @@ def test_every_fault_is_reported_at_once_with_the_nearest_name() -> None:
         ("seed", -1, "`seed` must be 0 or more"),
         ("seed", 2**63, "below 2^63"),
         ("synthetic.root", 5, "must be a string, not 5"),
+        ("refiner.width", 4097, "`refiner.width` must be at most 4096, not 4097"),
+        ("discriminator.width", 10**30, "must be at most 4096"),
+        ("refiner.blocks", 1001, "must be at most 1000"),
+        ("refiner.kernel", 103, "must be at most 101"),
+        ("refiner.first_kernel", 103, "must be at most 101"),
+        ("discriminator.layers", [[4097, 3, 1]], "at most 1000 of [4096, 101, 64]"),
+        ("discriminator.layers", [[4, 103, 1]], "at most 1000 of [4096, 101, 64]"),
+        ("discriminator.layers", [[4, 3, 65]], "at most 1000 of [4096, 101, 64]"),
+        ("discriminator.layers", [[4, 3, 1]] * 1001, "at most 1000 of [4096, 101, 64]"),
+        ("training.batch_size", 2**16 + 2, "must be at most 65536"),
+        ("training.steps", 2**53, "`training.steps` must be at most 9007199254740991"),
+        ("training.history_batches", 2**60, "must be at most"),
+        ("run.log_every", 2**53, "must be at most"),
+        ("training.refiner_learning_rate", 10.5, "must be at most 10, not 10.5"),
+        ("training.discriminator_learning_rate", 1e300, "must be at most 10"),
+        ("training.refiner_learning_rate", 10**400, "must be a number"),
+        ("training.augmentation_shift_px", 4097, "must be at most 4096"),
+        ("training.learning_rate_milestones", [[-1, 0.5]], "steps 0 or more"),
+        ("training.learning_rate_milestones", [[float("nan"), 0.5]], "steps 0 or more"),
+        ("data.crop", [8, 2**40], "`data.crop` must be at most 65536"),
+        ("data.invalid_value", -1, "must be a pixel value, 0 to 65535, not -1"),
+        ("data.invalid_value", 65536, "must be a pixel value, 0 to 65535, not 65536"),
+        ("data.value_step", 16, "give `data.value_low` and `data.value_high` with it"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_wanted_and_what_came(key: str, value: Any, said: str) -> None:
@@ -102,6 +125,42 @@ def test_a_wrong_value_is_named_with_what_was_wanted_and_what_came(key: str, val
 def test_a_declared_range_must_rise() -> None:
     (fault,) = faults_of(data__value_low=9, data__value_high=9)
     assert "must be below `data.value_high`, not 9 and 9" in fault
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    largest = {
+        "refiner.width": 4096,
+        "refiner.blocks": 1000,
+        "refiner.kernel": 101,
+        "discriminator.layers": [[4096, 101, 64]],
+        "training.batch_size": 2**16,
+        "training.steps": 2**53 - 1,
+        "training.refiner_learning_rate": 10,
+        "training.augmentation_shift_px": 4096,
+        "data.invalid_value": 65535,
+        "data.value_low": 0,
+        "data.value_high": 4080,
+        "data.value_step": 16,
+        "seed": 2**63 - 1,
+    }
+    assert resolve_configuration("default", largest).training.steps == 2**53 - 1
+
+
+@pytest.mark.parametrize("content", ["seed = " + "1" * 5000, "a = " + "[" * 100_000])
+def test_numbers_and_nesting_without_end_are_not_valid_toml(tmp_path: Path, content: str) -> None:
+    (tmp_path / "my.toml").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"my\.toml is not valid TOML"):
+        resolve_configuration(tmp_path / "my.toml")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_bytes(b"\xef\xbb\xbfseed = 7\n")
+    assert resolve_configuration(tmp_path / "my.toml").seed == 7
+
+
+def test_a_folder_whose_name_is_not_utf_8_cannot_be_configured() -> None:
+    with pytest.raises(ConfigurationError, match=r"bytes that are not UTF-8.*rename it"):
+        to_toml(Configuration(real=TreeSettings("data/\udcff")))
 
 
 def test_pooling_may_have_an_even_kernel() -> None:
@@ -189,7 +248,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
     pattern=any_text,
     low=st.none() | st.integers(0, 10),
     crop=st.none() | st.tuples(st.integers(1, 500), st.integers(1, 500)),
-    rate=st.floats(1e-30, 1e30, allow_nan=False),
+    rate=st.floats(1e-30, 10, allow_nan=False),
     milestones=st.lists(st.tuples(st.integers(0, 10**6).map(float), st.floats(1e-9, 9)), max_size=3).map(
         tuple
     ),

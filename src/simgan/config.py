@@ -20,6 +20,9 @@ from typing import Any, Literal, cast
 from simgan.errors import ConfigurationError
 from simgan.settings import Configuration
 
+_MOST_MAPS, _MOST_LAYERS, _LARGEST_KERNEL, _LARGEST_STRIDE = 4096, 1000, 101, 64
+_MOST_STEPS = 2**53  # above, steps are no longer told apart in floating point
+
 
 def recipe_names() -> tuple[str, ...]:
     """The recipes that come with simgan."""
@@ -62,7 +65,7 @@ def resolve_configuration(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except OSError as error:
         raise ConfigurationError(
             f"the configuration {path} cannot be read ({error.strerror}); `simgan new default {path}` writes one"
@@ -95,7 +98,7 @@ def parse_configuration(table: Mapping[str, Any], *, where: str) -> Configuratio
 def _parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and endless nesting
         raise ConfigurationError(f"{where} is not valid TOML: {error}") from error
 
 
@@ -141,6 +144,7 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
         return all(matched for matched, _ in parts), tuple(converted for _, converted in parts)
     if hint is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and not (isinstance(value, int) and abs(value) >= 2**1023)  # float() refuses these
         return fits, float(value) if fits else None
     if hint is type(None):
         return value is None, None
@@ -193,6 +197,7 @@ def _rule_faults(c: Configuration) -> list[str]:
     }
     rules = [(value > 0, f"`{key}` must be above 0, not {value}") for key, value in positive.items()]
     rules += [(value >= 0, f"`{key}` must be 0 or more, not {value}") for key, value in not_negative.items()]
+    rules += _limit_rules(c, positive | not_negative)
     rules += [
         (t.batch_size >= 2 and t.batch_size % 2 == 0, f"`training.batch_size` must be even, not {t.batch_size}: "
          "half of D's refined images are current, half come from the history"),
@@ -206,10 +211,15 @@ def _rule_faults(c: Configuration) -> list[str]:
         ((d.value_low is None) == (d.value_high is None), "`data.value_low` and `data.value_high` go together"),
         (d.value_low is None or d.value_high is None or d.value_low < d.value_high,
          f"`data.value_low` must be below `data.value_high`, not {d.value_low} and {d.value_high}"),
-        (all(map(_is_layer, c.discriminator.layers)),
-         "`discriminator.layers` must be a list of [maps, kernel, stride], kernels odd (but for pooling: maps 0)"),
-        (all(len(m) == 2 and 0 < m[1] < math.inf for m in t.learning_rate_milestones),
-         "`training.learning_rate_milestones` must be a list of [step, factor], factors above 0"),
+        (d.invalid_value is None or 0 <= d.invalid_value <= 65535,
+         f"`data.invalid_value` must be a pixel value, 0 to 65535, not {d.invalid_value}"),
+        (d.value_step == 1 or d.value_low is not None or d.value_high is not None,
+         "`data.value_step` is the step of a declared range: give `data.value_low` and `data.value_high` with it"),
+        (all(map(_is_layer, c.discriminator.layers)) and len(c.discriminator.layers) <= _MOST_LAYERS,
+         "`discriminator.layers` must be a list of [maps, kernel, stride], kernels odd (but for pooling: maps 0), "
+         f"at most {_MOST_LAYERS} of [{_MOST_MAPS}, {_LARGEST_KERNEL}, {_LARGEST_STRIDE}]"),
+        (all(len(m) == 2 and 0 <= m[0] < _MOST_STEPS and 0 < m[1] < math.inf for m in t.learning_rate_milestones),
+         "`training.learning_rate_milestones` must be a list of [step, factor], steps 0 or more, factors above 0"),
     ]  # fmt: skip
     rules += [
         (value != math.inf, f"`{key}` must be finite") for key, value in (positive | not_negative).items()
@@ -217,12 +227,36 @@ def _rule_faults(c: Configuration) -> list[str]:
     return [fault for holds, fault in rules if not holds]
 
 
+def _limit_rules(c: Configuration, numbers: Mapping[str, float]) -> list[tuple[bool, str]]:
+    """Rules against what no machine can do, such as a slip of the keyboard asks for."""
+    limits = {
+        "refiner.width": _MOST_MAPS,
+        "refiner.blocks": 1000,
+        "discriminator.width": _MOST_MAPS,
+        "training.refiner_learning_rate": 10,
+        "training.discriminator_learning_rate": 10,
+        "training.augmentation_shift_px": 4096,
+    }
+    whole = {key: value for key, value in numbers.items() if isinstance(value, int) and key != "seed"}
+    checked = {key: (value, limits.get(key, _MOST_STEPS - 1)) for key, value in whole.items()}
+    checked |= {key: (numbers[key], most) for key, most in limits.items()}
+    checked["training.batch_size"] = c.training.batch_size, 2**16
+    checked["refiner.kernel"] = c.refiner.kernel, _LARGEST_KERNEL
+    checked["refiner.first_kernel"] = c.refiner.first_kernel, _LARGEST_KERNEL
+    checked["data.crop"] = max(c.data.crop or (0,)), 2**16
+    return [
+        (value == math.inf or not value > most, f"`{key}` must be at most {most}, not {value}")
+        for key, (value, most) in checked.items()
+    ]
+
+
 def _is_layer(layer: tuple[int, ...]) -> bool:
     """Whether `layer` is [maps, kernel, stride] for which "same" padding gives maps of ⌈size / stride⌉."""
     if len(layer) != 3:
         return False
     maps, kernel, stride = layer
-    return maps >= 0 and kernel >= 1 and stride >= 1 and (maps == 0 or kernel % 2 == 1)
+    fits = 0 <= maps <= _MOST_MAPS and 1 <= kernel <= _LARGEST_KERNEL and 1 <= stride <= _LARGEST_STRIDE
+    return fits and (maps == 0 or kernel % 2 == 1)
 
 
 def to_toml(configuration: Configuration) -> str:
@@ -236,20 +270,24 @@ def to_toml(configuration: Configuration) -> str:
             for key in dataclasses.fields(value):
                 inner = getattr(value, key.name)
                 if inner is not None:  # TOML has no null: an unset key is left out
-                    tables.append(f"{key.name} = {_toml_value(inner)}")
+                    tables.append(f"{key.name} = {toml_value(inner)}")
         else:
-            lines.append(f"{item.name} = {_toml_value(value)}")
+            lines.append(f"{item.name} = {toml_value(value)}")
     return "\n".join([*lines, *tables]) + "\n"
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """One value as TOML. `ConfigurationError` for a name of bytes that are not UTF-8, which TOML cannot hold."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise ConfigurationError(f"{value!r} holds bytes that are not UTF-8, so a configuration cannot name it: "
+                                     "rename it")  # fmt: skip
         escaped = "".join(
             f"\\{c}" if c in '"\\' else c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in value
         )
         return f'"{escaped}"'
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return repr(value)

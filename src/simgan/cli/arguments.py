@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 import simgan
+from simgan.config import toml_value
 
 if TYPE_CHECKING:
     from simgan.preparation import Crop
@@ -34,6 +34,7 @@ class Switches:
 
 
 NO_SWITCHES = Switches()
+_PX = "[0-9]{1,9}"
 
 
 def _must_match(pattern: str, wanted: str) -> Callable[[type, Any], None]:
@@ -58,11 +59,14 @@ CropText = Annotated[
     str | None,
     Parameter(
         validator=_must_match(
-            r"\d+,\d+,\d+,\d+|center:\d+x\d+", "TOP,LEFT,HEIGHT,WIDTH or center:HEIGHTxWIDTH, in pixels,"
+            rf"{_PX},{_PX},{_PX},{_PX}|center:{_PX}x{_PX}",
+            "TOP,LEFT,HEIGHT,WIDTH or center:HEIGHTxWIDTH, in pixels,",
         )
     ),
 ]
-SizeText = Annotated[str | None, Parameter(validator=_must_match(r"\d+x\d+", "HEIGHTxWIDTH, such as 35x55,"))]
+SizeText = Annotated[
+    str | None, Parameter(validator=_must_match(rf"{_PX}x{_PX}", "HEIGHTxWIDTH, such as 35x55,"))
+]
 
 
 def parse_overrides(settings: Sequence[str] | None) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def parse_overrides(settings: Sequence[str] | None) -> dict[str, Any]:
         key, text = setting.split("=", 1)
         try:
             parsed = tomllib.loads(f"value = {text}")
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             parsed = {}
         overrides[key] = parsed["value"] if len(parsed) == 1 else text
     return overrides
@@ -93,4 +97,4 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def toml_string(folder: Path | None) -> str:
-    return json.dumps("" if folder is None else str(folder), ensure_ascii=False)
+    return toml_value("" if folder is None else str(folder))
