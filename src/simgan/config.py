@@ -238,7 +238,9 @@ def _limit_rules(c: Configuration, numbers: Mapping[str, float]) -> list[tuple[b
         "training.augmentation_shift_px": 4096,
     }
     whole = {key: value for key, value in numbers.items() if isinstance(value, int) and key != "seed"}
-    checked = {key: (value, limits.get(key, _MOST_STEPS - 1)) for key, value in whole.items()}
+    checked: dict[str, tuple[float, float]] = {
+        key: (value, limits.get(key, _MOST_STEPS - 1)) for key, value in whole.items()
+    }
     checked |= {key: (numbers[key], most) for key, most in limits.items()}
     checked["training.batch_size"] = c.training.batch_size, 2**16
     checked["refiner.kernel"] = c.refiner.kernel, _LARGEST_KERNEL

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from simgan.evaluation import describe_seeds
-
 Lines = Iterable[tuple[str, object]]
 
 
@@ -151,6 +149,8 @@ def _realism(realism: Mapping[str, Any] | None) -> list[str]:
 
 
 def _downstream(record: Mapping[str, Any]) -> list[str]:
+    from simgan.evaluation import describe_seeds  # late: it loads torch
+
     downstream = record.get("downstream")
     if downstream is None:
         return ["downstream: not measured"]
