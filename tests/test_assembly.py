@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import simgan.training.memory as memory
 from simgan.config import resolve_configuration
 from simgan.errors import ConfigurationError, DataError
-from simgan.images import ValueRange
+from simgan.images import ValueRange, write_image
 from simgan.nn.discriminator import discriminator_receptive_field
 from simgan.nn.refiner import refiner_receptive_field
 from simgan.training.assembly import Assembly, assemble
@@ -337,15 +338,18 @@ def test_sides_of_different_formats_are_refused(tmp_path: Path, assembled: Assem
 
 
 def test_too_few_images_are_refused_before_the_first_update(tmp_path: Path, assembled: Assemble) -> None:
-    with pytest.raises(DataError, match=r"synthetic has 24 images for training, at least 26 are wanted"):
+    with pytest.raises(DataError, match=r"synthetic holds 24 images; at least 26 are wanted to train on"):
         assembled({"training.batch_size": 26})
-    with pytest.raises(DataError, match=r"real has 34 images for training, at least 36 are wanted"):
+    with pytest.raises(
+        DataError,
+        match=r"real holds 40 images, of which 6 are held out .*; at least 36 are wanted to train on",
+    ):
         assembled(
             {"training.batch_size": 36, "synthetic.root": str(write_side(tmp_path / "more", 40, seed=5))}
         )
     few = str(write_side(tmp_path / "few", FEWEST_JUDGED - 1, seed=5))
     with pytest.raises(
-        DataError, match=rf"few has 4 images for training, at least {FEWEST_JUDGED} are wanted"
+        DataError, match=rf"few holds 4 images; at least {FEWEST_JUDGED} are wanted to train on"
     ):
         assembled({"synthetic.root": few})
     some = str(write_side(tmp_path / "some", 20, seed=5))
@@ -387,3 +391,89 @@ def test_differing_mean_levels_are_warned_of(tmp_path: Path, assembled: Assemble
 def test_an_unknown_device_is_refused_before_training(assembled: Assemble) -> None:
     with pytest.raises(ConfigurationError, match=r"`run\.device` is 'gpu'"):
         assembled({"run.device": "gpu"})
+
+
+# ---- what training could not do
+
+
+def test_a_crop_that_is_larger_than_an_image_is_refused_with_its_name(
+    tmp_path: Path, assembled: Assemble
+) -> None:
+    with pytest.raises(
+        DataError, match=r"synthetic: a crop .* of \(9, 8\) does not fit into 24 of 24 images: 000"
+    ):
+        assembled({"data.crop": [9, 8]})
+    real = write_side(tmp_path / "mixed", 40, seed=3, shape=(12, 12, 1))
+    (held_out,) = split_held_out(40, 0.15)[1][:1]
+    write_image(real / f"{held_out:03}.png", np.zeros((12, 7, 1), np.uint8))
+    with pytest.raises(
+        DataError, match=rf"mixed: a crop .* does not fit into 1 of 40 images: {held_out:03}\.png \(12, 7\)"
+    ):
+        assembled({"data.crop": [8, 8], "real.root": str(real)})
+
+
+def test_one_tiny_image_among_many_is_named(tmp_path: Path, assembled: Assemble) -> None:
+    real = write_side(tmp_path / "mixed", 40, seed=3)
+    write_image(real / "007.png", np.zeros((1, 16, 1), np.uint8))
+    with pytest.raises(
+        DataError, match=r"mixed: 1 of 40 images \(007\.png 1×16\)\nNext: remove them, narrow"
+    ):
+        assembled({"real.root": str(real), "discriminator.layers": []})
+    meant = {"real.root": str(real), "training.augmentation_shift_px": 0}  # and layers of one's own
+    assert assembled(meant).crop == (1, 8)
+
+
+def test_images_that_are_all_tiny_are_to_be_enlarged(assembled: Assemble) -> None:
+    with pytest.raises(ConfigurationError, match="images of 6×6 are too small to derive networks for"):
+        assembled({"discriminator.layers": []}, shape=(6, 6, 1))
+
+
+def test_a_shift_of_the_augmentation_is_smaller_than_the_crops(assembled: Assemble) -> None:
+    with pytest.raises(ConfigurationError, match=r"must be below the shorter side of the crops, 8×8, not 8"):
+        assembled({"training.augmentation_shift_px": 8})
+    assembled({"training.augmentation_shift_px": 7})
+
+
+def test_what_surely_does_not_fit_into_memory_is_refused_and_said_in_parts(
+    assembled: Assemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # history: 2 · 2·4 images of 64 bytes; networks: 16 bytes a weight; maps: 4 images · 4 maps · 64 · 2 · 4 bytes
+    parts = assembled()
+    weights = sum(
+        p.numel() for n in (parts.players().refiner, parts.players().discriminator) for p in n.parameters()
+    )
+    needed = 1024 + 16 * weights + 8192
+    monkeypatch.setattr(memory, "machine_memory", lambda: needed)
+    assembled()
+    monkeypatch.setattr(memory, "machine_memory", lambda: needed - 1)
+    with pytest.raises(
+        ConfigurationError, match=r"needs at least .* GiB for training\.history_batches.*smaller"
+    ):
+        assembled()
+    monkeypatch.setattr(memory, "machine_memory", lambda: None)
+    assembled()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"training.history_batches": 2**52},
+        {"refiner.width": 4096, "refiner.blocks": 1000, "refiner.kernel": 101},
+        {"discriminator.layers": [[4096, 101, 1]] * 9},
+    ],
+)
+def test_absurd_settings_are_refused_before_anything_is_built(
+    overrides: Overrides, assembled: Assemble
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"needs at least [\d,.]+ GiB of memory"):
+        assembled(overrides)
+
+
+def test_the_memory_of_this_machine_is_known_or_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (memory.machine_memory() or 0) > 2**28
+
+    def unknown(name: str) -> int:
+        raise ValueError(f"unrecognized configuration name {name}")
+
+    monkeypatch.setattr(memory.os, "sysconf", unknown)
+    assert memory.machine_memory() is None

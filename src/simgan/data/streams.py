@@ -42,7 +42,7 @@ class BatchStream:
         if crop is None:
             _check_equal(sizes)
         else:
-            _check_fits(cache, chosen, sizes, crop)
+            check_fits(cache, crop, chosen)
         self._cache, self._indices, self._batch_size, self._seed = cache, chosen, batch_size, seed
         self.size: tuple[int, int] = crop or (int(sizes[0, 0]), int(sizes[0, 1]))
         # One fancy index serves when nothing has to be cut; the whole cache must be regular for that.
@@ -116,11 +116,12 @@ def _check_equal(sizes: NDArray[np.int64]) -> None:
     )
 
 
-def _check_fits(
-    cache: ImageCache, chosen: NDArray[np.int64], sizes: NDArray[np.int64], crop: tuple[int, int]
-) -> None:
+def check_fits(cache: ImageCache, crop: tuple[int, int], indices: NDArray[np.int64] | None = None) -> None:
+    """`DataError` naming the images among `indices` (None: all) that a crop (height, width) does not fit into."""
     if min(crop) < 1:
         raise DataError(f"crop (height, width): at least (1, 1) is wanted, got {crop}")
+    chosen = np.arange(len(cache)) if indices is None else indices
+    sizes = cache.sizes[chosen]
     small = np.flatnonzero((sizes < crop).any(axis=1)).tolist()
     if small:
         listed = ", ".join(f"{cache.paths[chosen[i]]} {_said(sizes[i])}" for i in small[:5])

@@ -45,6 +45,7 @@ from simgan.training.inspection import (
     spread,
     warn_of_cues,
 )
+from simgan.training.memory import refuse_beyond_memory
 from simgan.training.task_consistency import TaskConsistency
 
 _MATCHING_SAMPLE = 2048  # images of each side that level matching is fitted on
@@ -234,8 +235,17 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
     crop = choose_crop(c, synthetic_cache, real_cache)
     training, held_out = split_held_out(len(real_cache), c.data.held_out_share)
     synthetic, real = DataSide(synthetic_cache, value_range), DataSide(real_cache, value_range)
+    if c.training.augmentation_shift_px >= min(crop):
+        raise ConfigurationError(
+            f"`training.augmentation_shift_px` must be below the shorter side of the crops, {crop[0]}×{crop[1]}, "
+            f"not {c.training.augmentation_shift_px}"
+        )
     discriminator = discriminator_spec(c, synthetic_cache.scan.pixel_format.channels, crop)
     refiner = refiner_spec(c, discriminator)
+    bit_depth = synthetic_cache.scan.pixel_format.bit_depth
+    route = choose_route(device=c.run.device, precision=c.run.precision, bit_depth=bit_depth)
+    code_bytes = Quantization(value_range.levels).code_dtype.itemsize
+    refuse_beyond_memory(c, refiner, discriminator, crop, code_bytes=code_bytes, route=route)
     matching = None
     if c.data.level_matching:
         matching = LevelMatching.fit(
@@ -243,7 +253,6 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
             real=real.sample(training[spread(len(training), _MATCHING_SAMPLE)], crop),
         )
     labels, label_format, left_out = _labels(c, synthetic_cache, crop)
-    bit_depth = synthetic_cache.scan.pixel_format.bit_depth
     return Assembly(
         configuration=c,
         synthetic=synthetic,
@@ -257,7 +266,7 @@ def assemble(configuration: Configuration, *, cache_dir: Path, progress: Progres
         level_matching=matching,
         labels=labels,
         label_format=label_format,
-        route=choose_route(device=c.run.device, precision=c.run.precision, bit_depth=bit_depth),
+        route=route,
         warnings=(*warn_of_cues(synthetic_cache, real_cache, value_range), *left_out),
     )
 

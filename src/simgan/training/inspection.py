@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan.data.cache import ImageCache
-from simgan.errors import DataError
+from simgan.data.streams import check_fits
+from simgan.errors import DataError, list_faults
 from simgan.images import ValueRange, measure_value_range
+from simgan.nn.derivation import SMALLEST_SIDE
 from simgan.settings import Configuration
 
 FEWEST_JUDGED = 5  # images of a side that the two-sample test needs: one a fold
@@ -45,10 +48,14 @@ def check_sides(c: Configuration, synthetic: ImageCache, real: ImageCache) -> No
         )
     training, held_out = split_held_out(len(real), c.data.held_out_share)
     needed = max(c.training.batch_size, FEWEST_JUDGED)
-    for root, there in ((c.synthetic.root, len(synthetic)), (c.real.root, len(training))):
+    kept_back = f", of which {len(held_out)} are held out to judge refiners on" if len(held_out) else ""
+    for root, held, there, aside in (
+        (c.synthetic.root, len(synthetic), len(synthetic), ""),
+        (c.real.root, len(real), len(training), kept_back),
+    ):
         if there < needed:
             raise DataError(
-                f"{root} has {there} images for training, at least {needed} are wanted (a batch, and "
+                f"{root} holds {_images(held)}{aside}; at least {needed} are wanted to train on (a batch, and "
                 f"{FEWEST_JUDGED} to judge refiners on); add images, or lower training.batch_size"
             )
     if len(held_out) < FEWEST_JUDGED:
@@ -78,11 +85,46 @@ def choose_value_range(c: Configuration, synthetic: ImageCache, real: ImageCache
 
 
 def choose_crop(c: Configuration, synthetic: ImageCache, real: ImageCache) -> tuple[int, int]:
-    """The size that networks train on: the declared one, else the smallest height and width of both sides."""
+    """The size that networks train on: the declared one, else the smallest height and width of both sides.
+
+    `DataError` where images are smaller than the declared one, or some are too small to derive networks for.
+    """
+    sides = ((c.synthetic.root, synthetic), (c.real.root, real))
     if c.data.crop is not None:
-        return cast("tuple[int, int]", c.data.crop)
+        crop = cast("tuple[int, int]", c.data.crop)
+        for root, cache in sides:
+            try:
+                check_fits(cache, crop)
+            except DataError as error:
+                raise DataError(f"{root}: {error}") from error
+        return crop
+    if not c.discriminator.layers:
+        _refuse_tiny(sides)
     sizes = [*synthetic.scan.sizes, *real.scan.sizes]
     return min(height for height, _ in sizes), min(width for _, width in sizes)
+
+
+def _refuse_tiny(sides: Sequence[tuple[str, ImageCache]]) -> None:
+    """`DataError` where a few images are so small that no networks could be derived for crops of their size."""
+    small = {root: np.flatnonzero(cache.sizes.min(axis=1) < SMALLEST_SIDE).tolist() for root, cache in sides}
+    if all(len(small[root]) == len(cache) for root, cache in sides):
+        return  # deriving says what to do
+    faults = []
+    for root, cache in sides:
+        if small[root]:
+            named = [f"{cache.paths[i]} {'×'.join(map(str, cache.sizes[i]))}" for i in small[root][:5]]
+            more = ", …" if len(small[root]) > 5 else ""
+            faults.append(f"{root}: {len(small[root])} of {_images(len(cache))} ({', '.join(named)}{more})")
+    if faults:
+        raise DataError(
+            f"some images are smaller than {SMALLEST_SIDE} pixels a side, and all are trained on in crops of the "
+            f"smallest size:{list_faults(faults)}\nNext: remove them, narrow the images pattern, or enlarge them with "
+            "`simgan prepare --size`"
+        )
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def warn_of_cues(synthetic: ImageCache, real: ImageCache, value_range: ValueRange) -> list[str]:
