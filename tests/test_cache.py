@@ -148,7 +148,7 @@ def test_two_trees_share_a_cache_folder(builds: list[str], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["pixels.bin", "sizes.npy", "cache.json"])
-@pytest.mark.parametrize("damage", ["gone", "cut", "empty", "longer"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty", "longer", "nested"])
 def test_a_damaged_cache_is_built_again(name: str, damage: str, builds: list[str], tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree", [noise(4, 5, 1, i) for i in range(3)])
     open_cache(tree, tmp_path / "cache")
@@ -156,7 +156,8 @@ def test_a_damaged_cache_is_built_again(name: str, damage: str, builds: list[str
     data = part.read_bytes()
     part.unlink()
     if damage != "gone":
-        part.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "longer": data * 2}[damage])
+        damaged = {"cut": data[: len(data) // 2], "empty": b"", "longer": data * 2, "nested": b"[" * 100_000}
+        part.write_bytes(damaged[damage])
     np.testing.assert_array_equal(open_cache(tree, tmp_path / "cache")[2], tree.read("002.png"))
     assert len(builds) == (
         1 if (name, damage) == ("sizes.npy", "longer") else 2

@@ -140,6 +140,30 @@ def test_an_interrupted_command_is_exit_code_130(
     assert "same command again continues" in capsys.readouterr().err
 
 
+def test_an_interruption_while_starting_up_is_exit_code_130_as_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("simgan.cli.require_extra", "simgan.cli.verbs.parse"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, Recorder(error=KeyboardInterrupt()))
+            assert run(["recipes"]) == 130
+        assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "listed"), [("", "train"), ("simulate", "digits")])
+def test_a_command_line_without_a_verb_is_wrong_usage_and_answered_with_help(
+    line: str, listed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert listed in err
+    assert err.splitlines()[-1] == f"simgan: a verb is wanted after: {f'simgan {line}'.strip()}"
+    for flag in ("--help", "-h"):
+        assert run([*line.split(), flag]) == 0
+        assert listed in capsys.readouterr().out
+
+
 def test_an_error_of_training_is_told_in_its_own_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

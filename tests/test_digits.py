@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from simgan.errors import DataError, MissingExtraError
+from simgan.errors import ConfigurationError, DataError, MissingExtraError
 from simgan.images import read_image
 from simgan.simulators import digits
 from simgan.simulators.digits import LEVEL_STEP, draw_digit, draw_digits, simulate_digits
@@ -133,3 +133,10 @@ def test_a_missing_font_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     cv2.setNumThreads(1)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(0, 0), (-3, 0), (5, -1)])
+def test_a_count_or_seed_that_is_none_is_refused(tmp_path: Path, count: int, seed: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"at least 0 are wanted, got {count} and {seed}"):
+        simulate_digits(tmp_path / "digits", count=count, seed=seed)
+    assert not (tmp_path / "digits").exists()

@@ -374,6 +374,9 @@ def test_faulty_arguments_are_refused_before_anything_is_read(trees: dict[str, I
         evaluate(**trees, arms=("synthetic", "critic"))
     with pytest.raises(ConfigurationError, match="unknown arms none; there are: synthetic_plain"):
         evaluate(**trees, arms=())
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigurationError, match=f"seed must be at least 0 and below 2.63, got {seed}"):
+            evaluate(**trees, seed=seed)
     with pytest.raises(ConfigurationError, match="task_seeds must be at least 1, got 0"):
         evaluate(**trees, task_seeds=0)
     with pytest.raises(ConfigurationError, match="updates must be at least 1"):
@@ -401,6 +404,9 @@ def test_evaluation_seeds_share_no_task_seeds() -> None:
 
 def test_what_is_no_evaluation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
+    with pytest.raises(DataError, match="cannot be read"):
+        Evaluation.load(path)
+    path.write_text("[" * 100_000)
     with pytest.raises(DataError, match="cannot be read"):
         Evaluation.load(path)
     for text, found in (("[]", "'list'"), ('{"schema": 9}', "9")):

@@ -277,8 +277,38 @@ def test_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: p
 
 
 def test_writing_into_a_missing_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file or directory"):
+    with pytest.raises(OutputError, match=r"No such file or directory.*there is no folder .*none: make it"):
         write_image(tmp_path / "none" / "a.png", noise(2, 2, 1))
+
+
+def test_writing_below_a_file_or_over_a_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "a.bin").mkdir()
+    with pytest.raises(OutputError, match=r"file is not a folder: choose another place, then run again"):
+        write_atomically(tmp_path / "file" / "a.bin", b"x")
+    with pytest.raises(OutputError, match=r"a\.bin is a folder: choose another name, then run again"):
+        write_atomically(tmp_path / "a.bin", b"x")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "is full: free some space"),
+        (errno.EDQUOT, "is full: free some space"),
+        (errno.EROFS, "check the rights"),
+        (errno.EACCES, "check the rights"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_a_system_that_refuses_to_write_is_answered_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OutputError, match=said):
+        write_atomically(tmp_path / "a.bin", b"x")
 
 
 def test_a_contact_sheet_scales_every_image_by_the_same_range() -> None:

@@ -250,7 +250,9 @@ def test_rows_of_images_that_refining_left_out_are_passed_over(tmp_path: Path) -
         assert fault in text
 
 
-@pytest.mark.parametrize("manifest", ["{", "[]", '{"rejects": 5}', "{}", '{"rejects": ["a.png"]}'])
+@pytest.mark.parametrize(
+    "manifest", ["{", "[" * 100_000, "[]", '{"rejects": 5}', "{}", '{"rejects": ["a.png"]}']
+)
 def test_a_damaged_manifest_is_named_where_rows_name_missing_images(tmp_path: Path, manifest: str) -> None:
     tree = tree_with(tmp_path, "a.png", csv="path,class\na.png,cat\n")
     (tmp_path / "simgan-manifest.json").write_text(manifest)

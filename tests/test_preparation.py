@@ -183,6 +183,18 @@ def test_a_crop_or_size_that_is_none_is_refused(crop: Any, size: Any, expected: 
         Movements({"a": (8, 8)}, crop, size)
 
 
+def test_a_size_of_more_pixels_than_an_image_may_have_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    tree = tree_with(tmp_path / "in", {"a.png": grey()})
+    with pytest.raises(
+        ConfigurationError, match=r"size: at most 268,435,456 pixels are wanted, 16,385×16,384"
+    ):
+        prepare(tree, tmp_path / "out", size=(2**14 + 1, 2**14))
+    assert not (tmp_path / "out").exists()
+    assert movement((8, 8), new_size=(2**14, 2**14)).new_height == 2**14
+
+
 @pytest.mark.parametrize("crop", [(0, 0, 9, 8), (0, 3, 8, 6), CenterCrop(8, 9)])
 def test_a_crop_outside_an_image_names_the_image_and_its_size(crop: Any) -> None:
     with pytest.raises(DataError, match=r"1 of 2 images.*small\.png is 8×8"):
@@ -224,7 +236,7 @@ def test_rows_of_images_that_stay_as_they_are_are_not_touched(tmp_path: Path) ->
 
 
 def test_a_table_without_pixel_columns_is_carried_byte_for_byte(tmp_path: Path) -> None:
-    csv = b'\xef\xbb\xbfpath,"class"\r\n\r\na.png , "x"\r\n'.replace(b'"x"', b"x")
+    csv = b'\xef\xbb\xbfpath,"class"\r\n\r\na.png, "x" \r\n'.replace(b'"x"', b"x")
     tree = tree_with(tmp_path / "in", {"a.png": grey(), "labels.csv": csv})
     prepare(tree, tmp_path / "out", size=(4, 4))
     assert (tmp_path / "out/labels.csv").read_bytes() == csv
@@ -246,6 +258,8 @@ def test_byte_order_mark_and_windows_lines_survive_moving(tmp_path: Path) -> Non
         ("path,x_px\nb.png,1\n", "line 2: 'b.png' is not in the tree"),
         ("path,x_px\n../a.png,1\n", "leaves the tree"),
         ("path,x_px\na.png\n", "line 2: 1 columns"),
+        ("path,class\nb.png,1\n", "line 2: 'b.png' is not in the tree"),
+        ("path,class\n/a.png,1\n", "leaves the tree"),
     ],
 )
 def test_a_fault_in_labels_csv_is_named_before_anything_is_written(
@@ -469,6 +483,14 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path, there: str) -> No
         prepare(tree, tmp_path / "out", size=(4, 4))
     assert everything_below(tmp_path / "in").keys() == {"1.png"}
     assert (tmp_path / there).read_text() == "mine"
+
+
+@pytest.mark.parametrize("journal", ["{", "[" * 100_000, "[]"])
+def test_a_folder_with_a_damaged_journal_is_refused(tmp_path: Path, journal: str) -> None:
+    tree = tree_with(tmp_path / "in", {"1.png": grey()})
+    tree_with(tmp_path, {f"out/{journal_module.JOURNAL}": journal})
+    with pytest.raises(OutputError, match="the folder is not empty"):
+        prepare(tree, tmp_path / "out", size=(4, 4))
 
 
 def test_the_same_command_continues_where_it_was_interrupted(tmp_path: Path) -> None:

@@ -547,6 +547,7 @@ def test_a_journal_beside_the_manifest_is_removed(tree: ImageTree, tmp_path: Pat
         ),
         (lambda root, out: (root / "images/left/01.png").unlink(), "images/left/01.png is new, gone or"),
         (lambda root, out: (out / MANIFEST).write_text("{"), "is damaged"),
+        (lambda root, out: (out / MANIFEST).write_text("[" * 100_000), "is damaged"),
         (lambda root, out: (out / MANIFEST).write_text('{"format_version": 2}'), "has format 2"),
     ],
 )
@@ -599,11 +600,12 @@ def test_two_processes_do_not_refine_into_one_folder(tree: ImageTree, tmp_path: 
     assert temporary.exists()
 
 
-def test_a_damaged_journal_is_refused(tree: ImageTree, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"???", b"[" * 100_000])
+def test_a_damaged_journal_is_refused(tree: ImageTree, tmp_path: Path, line: bytes) -> None:
     out = tmp_path / "out"
     interrupt(tree, out, after=5)
     lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
-    (out / JOURNAL).write_bytes(b"".join([*lines[:2], b"???\n", *lines[2:]]))
+    (out / JOURNAL).write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
     with pytest.raises(OutputError, match="is damaged"):
         refine(tree, build_refiner(), out)
 

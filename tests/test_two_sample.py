@@ -85,3 +85,8 @@ def test_texture_numbers_do_not_change_with_brightness() -> None:
     np.testing.assert_allclose(
         describe_images(images)[:, texture], describe_images(images + 0.3)[:, texture], atol=1e-5
     )
+
+
+def test_seeds_may_have_more_bits_than_those_of_scikit_learn() -> None:
+    a, b = np.random.default_rng(0).standard_normal((2, 30, 3))
+    assert two_sample_auc(a, b, seed=2**62 + 5) == two_sample_auc(a, b, seed=5)

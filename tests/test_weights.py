@@ -25,6 +25,7 @@ from simgan.nn.tiling import apply_tiled
 from simgan.training.assembly import assemble
 from simgan.training.candidates import refine_batch
 from simgan.training.loop import trained_refiner
+from simgan.training.run import RunDirectory
 from simgan.weights import TrainedRefiner, load_refiner, save_refiner
 from tiny_runs import write_sides
 
@@ -112,6 +113,21 @@ def test_a_pickled_file_is_refused_without_unpickling_it(tmp_path: Path, zipped:
     with pytest.raises(WeightsError, match="pickled"):
         load_refiner(file)
     assert not sprung.exists()
+
+
+def test_a_checkpoint_or_configuration_in_place_of_a_refiner_is_called_by_its_name(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.checkpoint.parent.mkdir(parents=True)
+    run.save_checkpoint({"turn": 1})
+    with pytest.raises(
+        WeightsError, match=r"latest\.pt: is a checkpoint.*give the run directory, or the refiner"
+    ):
+        load_refiner(run.checkpoint)
+    (tmp_path / "my.toml").write_text("seed = 1\n")
+    with pytest.raises(
+        WeightsError, match=r"my\.toml: is a configuration.*simgan train .*my\.toml --run RUN"
+    ):
+        load_refiner(tmp_path / "my.toml")
 
 
 def test_a_file_whose_length_field_looks_like_a_pickle_is_read(tmp_path: Path) -> None:

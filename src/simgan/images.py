@@ -8,6 +8,7 @@ numbers are never reinterpreted by them.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import struct
@@ -348,8 +349,24 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except OSError as error:
         raise OutputError(
             f"{target}: cannot be written: {error.strerror or error}; nothing was left half-written; "
-            f"check the free space and the rights of {target.parent}, then run again"
+            f"{_remedy(target, error)}, then run again"
         ) from error
+
+
+def _remedy(target: Path, error: OSError) -> str:
+    """What to do about a file that could not be written."""
+    folder = target.parent
+    if target.is_dir():
+        return f"{target} is a folder: choose another name"
+    if not folder.exists() and error.errno == errno.ENOENT:
+        return f"there is no folder {folder}: make it, or choose another place"
+    if error.errno == errno.ENOTDIR:
+        return f"{folder} is not a folder: choose another place"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk, or your share of it, is full: free some space for {folder}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"you may not write there: check the rights of {folder}, or choose another place"
+    return f"check the disk and the rights of {folder}"
 
 
 def png_grid(rows: Sequence[Sequence[Array]], value_range: ValueRange, zoom: int = 1) -> NDArray[np.uint8]:

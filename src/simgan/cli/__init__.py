@@ -23,22 +23,22 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line, such as ["train", "my.toml", "--run", "runs/x"]; returns the exit code."""
+    debug = False
     try:
         require_extra("cyclopts", extra="cli")
         require_extra("rich", extra="cli")
         from simgan.cli.verbs import WrongUsageError, parse
-    except SimganError as error:
-        return _fail(error, debug=False)
-    try:
-        command, switches = parse(arguments)
-    except WrongUsageError as error:
-        print(f"simgan: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    try:
+
+        try:
+            command, switches = parse(arguments)
+        except WrongUsageError as error:
+            print(f"simgan: {error}", file=sys.stderr)
+            return WRONG_USAGE
+        debug = switches.debug
         command()
         sys.stdout.flush()
     except SimganError as error:
-        return _fail(error, debug=switches.debug)
+        return _fail(error, debug=debug)
     except KeyboardInterrupt:
         print("simgan: interrupted; the same command again continues where it can", file=sys.stderr)
         return INTERRUPTED
@@ -46,9 +46,9 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
-        hint = "" if switches.debug else "; --debug prints where"
+        hint = "" if debug else "; --debug prints where"
         message = f"this is a fault of simgan, {type(error).__name__}: {error}{hint}; please report it"
-        return _fail(error, debug=switches.debug, message=message)
+        return _fail(error, debug=debug, message=message)
     return DONE
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App, CycloptsError
+from rich.console import Console
 
 import simgan
 from simgan.cli.arguments import (
@@ -64,6 +65,9 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
     except CycloptsError as error:
         verbs = [f" {word}" for word in arguments[:1] if word in app]
         raise WrongUsageError(f"{str(error).strip()} (see: simgan{''.join(verbs)} --help)") from error
+    if verb == app.help_print and not {"--help", "-h"} & set(arguments):
+        app.help_print(list(arguments), console=Console(stderr=True))
+        raise WrongUsageError(f"a verb is wanted after: {shlex.join(['simgan', *arguments])}")
     switches = bound.arguments.get("switches", NO_SWITCHES)
     return lambda: verb(*bound.args, **bound.kwargs), switches
 

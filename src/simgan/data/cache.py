@@ -112,7 +112,7 @@ def _load(folder: Path) -> ImageCache | None:
     """The cache in `folder`; None where there is none, or a damaged one: building it again mends that."""
     try:
         return ImageCache(folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

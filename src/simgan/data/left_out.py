@@ -24,7 +24,7 @@ def images_left_out(root: str | Path) -> frozenset[str]:
         )
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LabelError(
             f"{path}: is damaged ({error}), so which images were left out is not known; refine again into a new folder"
         ) from error

@@ -196,6 +196,8 @@ def derive_seeds(seed: int, count: int, *, purpose: Literal["arms", "judges"] = 
     """`count` seeds of one evaluation seed; different evaluation seeds and purposes share none."""
     if count < 1:
         raise ConfigurationError(f"task_seeds must be at least 1, got {count}")
+    if not 0 <= seed < 2**63:
+        raise ConfigurationError(f"seed must be at least 0 and below 2^63, got {seed}")
     return tuple(
         int(np.random.SeedSequence((_PURPOSES[purpose], seed, k)).generate_state(1)[0]) for k in range(count)
     )

@@ -49,7 +49,7 @@ class Evaluation:
         source = Path(path)
         try:
             record = json.loads(source.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{source}: an evaluation.json is wanted, but it cannot be read: {error}; make one with "
                 f"`simgan evaluate`"

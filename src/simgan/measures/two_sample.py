@@ -38,10 +38,11 @@ def two_sample_auc(a: NDArray[Any], b: NDArray[Any], *, folds: int = 5, seed: in
         raise ValueError(f"{folds} folds need as many rows on each side, got {len(a)} and {len(b)}")
     if a.ndim == 4:
         a, b = describe_images(a), describe_images(b)
+    # scikit-learn's seeds have 32 bits
     rows = np.concatenate([a, b]).astype(np.float64)
     is_b = np.repeat([0, 1], [len(a), len(b)])
     aucs = []
-    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, is_b):
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(rows, is_b):
         classifier = make_pipeline(StandardScaler(), SVC(C=1.0))
         classifier.fit(rows[train], is_b[train])
         aucs.append(area_under_curve(classifier.decision_function(rows[test]), is_b[test]))

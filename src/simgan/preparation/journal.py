@@ -25,7 +25,7 @@ def read_journal(out: Path) -> dict[str, Any] | None:
         if not out.exists() or not any(out.iterdir()):
             return None
         begun = json.loads((out / JOURNAL).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         begun = None
     if not isinstance(begun, dict):
         raise OutputError(f"{out}: the folder is not empty; choose a new or empty one")

@@ -20,14 +20,13 @@ def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None
     """labels.csv in the root: columns `…_x_px` and `…_y_px` are points (pixel centres at whole numbers) and
     move; other columns `…_px` are lengths, which scale, if both axes scale alike; all else is carried.
 
-    Empty cells stay empty. A point outside the crop keeps its true place, outside the image.
+    Empty cells stay empty. A point outside the crop keeps its true place, outside the image. Rows of files that are not
+    there are faults, also where nothing moves.
     """
     if file.path != LABELS_FILE:
         return None
     header, rows, faults = read_table(file.source)
     movers = {i: mover for i, name in enumerate(header) if (mover := _mover(name)) is not None}
-    if not movers:
-        return MovedLabels(file.data)
     text = file.data.decode("utf-8-sig")
     mark = "\ufeff" if file.data.startswith(b"\xef\xbb\xbf") else ""
     out = io.StringIO(newline="")
@@ -47,6 +46,8 @@ def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None
                     faults.append(f"line {line}: {header[i]} {cell_fault}")
         writer.writerow(row)
     raise_faults(file.source, faults)
+    if not movers:
+        return MovedLabels(file.data)
     return MovedLabels((mark + out.getvalue()).encode())
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan.errors import ConfigurationError, DataError
+from simgan.images import MAX_PIXELS
 
 Array = NDArray[Any]
 Size = tuple[int, int]  # (height, width)
@@ -204,8 +205,15 @@ def _crop_faults(crop: Crop | None) -> list[str]:
 
 
 def _size_faults(size: Size | None) -> list[str]:
-    fine = size is None or (len(size) == 2 and all(_whole(v, 1) for v in size))
-    return [] if fine else [f"size: (height, width), whole numbers of at least 1, is wanted, got {size}"]
+    if size is None:
+        return []
+    if len(size) != 2 or not all(_whole(v, 1) for v in size):
+        return [f"size: (height, width), whole numbers of at least 1, is wanted, got {size}"]
+    if size[0] * size[1] > MAX_PIXELS:
+        return [
+            f"size: at most {MAX_PIXELS:,} pixels are wanted, {size[0]:,}×{size[1]:,} are {size[0] * size[1]:,}"
+        ]
+    return []
 
 
 def _whole(value: object, low: int) -> bool:

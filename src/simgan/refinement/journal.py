@@ -75,7 +75,7 @@ class Journal:
         try:
             begun, *rows = map(json.loads, data[:whole].splitlines())
             self.rows = {r["path"]: Row(**{**r, "stamp": tuple(r["stamp"])}) for r in rows}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise OutputError(
                 f"{self._path}: is damaged ({error}); remove the folder {self._path.parent} and run again"
             ) from error

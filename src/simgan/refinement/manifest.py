@@ -189,7 +189,7 @@ def read_manifest(out: Path) -> dict[str, Any] | None:
         version = manifest["format_version"]
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise OutputError(
             f"{path}: is damaged ({error}); remove the folder {out} and refine again"
         ) from error

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from simgan.errors import DataError, MissingExtraError
+from simgan.errors import ConfigurationError, DataError, MissingExtraError
 from simgan.images import encode_image, write_atomically
 
 VERSION = 1  # raise it whenever the same seed would draw something else
@@ -150,7 +150,14 @@ def draw_digits(count: int, seed: int) -> Iterator[Digit]:
 
 
 def simulate_digits(out_dir: Path, *, count: int, seed: int) -> None:
-    """Writes `count` digits as `out_dir/<class>/<index>.png` (levels × 15) and all labels as `parameters.csv`."""
+    """Writes `count` digits as `out_dir/<class>/<index>.png` (levels × 15) and all labels as `parameters.csv`.
+
+    `ConfigurationError` for a count below 1 or a seed below 0.
+    """
+    if count < 1 or seed < 0:
+        raise ConfigurationError(
+            f"a count of at least 1 and a seed of at least 0 are wanted, got {count} and {seed}"
+        )
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     names = ("digit", "face", "rotation_deg", "slant_deg", "width_factor", "stroke_px", "blur_px")

@@ -14,6 +14,7 @@ from simgan.weights.encoding import decode, encode
 from simgan.weights.trained import TrainedRefiner
 
 FILE_NAME = "refiner.safetensors"
+_CHECKPOINT = b"simgan checkpoint "  # how the first line of one begins
 
 
 def save_refiner(path: str | Path, trained: TrainedRefiner) -> None:
@@ -42,7 +43,7 @@ def load_refiner(path: str | Path, *, device: str = "auto", precision: Precision
             f"{path}: no trained refiner here, there is no such file; give a run directory or a {FILE_NAME}, "
             f"or train one with `simgan train`"
         )
-    _refuse_pickle(file)
+    _refuse_others(file)
     parts = decode(file)
     route = choose_route(device=device, precision=precision, bit_depth=parts["pixel_format"].bit_depth)
     trained_in = parts["provenance"].get("precision")
@@ -53,15 +54,27 @@ def load_refiner(path: str | Path, *, device: str = "auto", precision: Precision
     return TrainedRefiner(**parts, route=route)
 
 
-def _refuse_pickle(file: Path) -> None:
-    """Pickled files run code when they are opened: tell them by their first bytes, and do not open them."""
+def _refuse_others(file: Path) -> None:
+    """Checkpoints and configurations of simgan, and pickled files, which run code when they are opened: told by name
+    or first bytes, and not opened.
+    """
     try:
         with file.open("rb") as opened:
-            start = opened.read(9)
+            start = opened.read(len(_CHECKPOINT))
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}; check its rights") from error
+    if start == _CHECKPOINT:
+        raise WeightsError(
+            f"{file}: is a checkpoint, which training continues from, and no refiner; give the run directory, or the "
+            f"{FILE_NAME} in it"
+        )
+    if file.suffix.lower() == ".toml":
+        raise WeightsError(
+            f"{file}: is a configuration, and no refiner; train one with `simgan train {file} --run RUN`, then give "
+            "that run directory"
+        )
     # A safetensors file begins with the length of a JSON object, which may happen to look like a pickle's mark.
-    if start[8:] != b"{" and start.startswith((b"PK\x03\x04", b"\x80")):
+    if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x80")):
         raise WeightsError(
             f"{file}: is a pickled file (torch.save), which could run any code when loaded, and was not "
             f"opened; simgan reads {FILE_NAME} alone: give a run directory of `simgan train`"
