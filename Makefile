@@ -29,6 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 check: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

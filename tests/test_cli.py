@@ -655,7 +655,9 @@ def test_what_was_not_measured_is_said_to_be_so() -> None:
     assert "labels DO NOT HOLD" in text
     assert "not the refiner" not in text
     hard = {**broken, "judge_on_synthetic": 0.955, "cost_points": 0.5}
-    assert "refining cost +0.5 points, so it is not the refiner" in describe_evaluation({**RECORD, "labels": hard})
+    assert "refining cost +0.5 points, so it is not the refiner" in describe_evaluation(
+        {**RECORD, "labels": hard}
+    )
 
 
 def test_a_pooled_evaluation_is_told_with_its_refiners() -> None:
