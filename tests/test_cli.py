@@ -32,6 +32,7 @@ for _setting in (
     "training.batch_size=4",
     "training.warmup_refiner_steps=0",
     "training.warmup_task_steps=0",
+    "training.warmup_self_ensembling_steps=0",
     "training.warmup_discriminator_steps=2",
     "objective.task_consistency_weight=0",
     "refiner.width=4",
@@ -307,8 +308,21 @@ def test_check_names_only_the_warm_ups_and_terms_that_there_are(
     line += ["--set", "training.warmup_refiner_steps=7", "--set", "training.warmup_task_steps=8"]
     assert run([*line, "--set", "objective.task_consistency_weight=0.5"]) == 0
     out = capsys.readouterr().out
-    assert "7 of the refiner alone, 8 of the task alone" in out
+    assert "7 of the refiner alone, 8 of the task network alone, 1,500 of it with real images" in out
     assert "μ = 0.5" in out
+    assert (
+        run(
+            [
+                *line,
+                "--set",
+                "objective.task_consistency_weight=0.5",
+                "--set",
+                "objective.self_ensembling_weight=0",
+            ]
+        )
+        == 0
+    )
+    assert "with real images" not in capsys.readouterr().out
 
 
 def test_check_says_the_faults_of_both_trees_at_once(trees: Path, capsys: pytest.CaptureFixture[str]) -> None:

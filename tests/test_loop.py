@@ -25,7 +25,8 @@ from simgan.errors import ConfigurationError, OutputError, RunError, TrainingErr
 from simgan.images import write_image
 from simgan.nn.discriminator import Discriminator
 from simgan.training.candidates import Candidate, doubt_kept_refiner
-from simgan.training.loop import Progress, Run, _interruptible, learning_rate_factor, phase_of, train
+from simgan.training.loop import Progress, Run, _interruptible, train
+from simgan.training.phases import learning_rate_factor, phase_of
 from simgan.training.run import RunDirectory
 from simgan.weights import load_refiner, save_refiner
 from tiny_runs import Overrides, final_state, metrics_without_time, write_side, write_sides
@@ -297,11 +298,13 @@ def test_a_run_with_task_consistency_continues_exactly(
     (tmp_path / "synthetic/labels.csv").write_text("\n".join(["path,class", *names]) + "\n")
     changed = overrides | {
         "objective.task_consistency_weight": 1.0,
+        "objective.self_ensembling_weight": 1.0,
         "training.warmup_task_steps": 2,
+        "training.warmup_self_ensembling_steps": 2,
         "training.steps": 4,
     }
     train("default", run_dir=tmp_path / "whole", overrides=changed)
-    for _ in range(12):
+    for _ in range(14):
         with monkeypatch.context() as patch:
             after_turn(1, interrupt, patch)
             with pytest.raises(KeyboardInterrupt):
@@ -559,13 +562,15 @@ def test_weights_that_diverged_in_the_very_last_update_are_not_kept(
 
 
 def test_the_phases_by_hand() -> None:
-    warm_ups = {"refiner": 2, "task": 1, "discriminator": 1}
+    warm_ups = {"refiner": 2, "task": 1, "self_ensembling": 2, "discriminator": 1}
     overrides = {f"training.warmup_{name}_steps": steps for name, steps in warm_ups.items()}
     t = resolve_configuration("default", overrides).training
-    assert [phase_of(turn, t) for turn in range(6)] == [
+    assert [phase_of(turn, t) for turn in range(8)] == [
         ("warmup_refiner", 0),
         ("warmup_refiner", 1),
         ("warmup_task", 0),
+        ("warmup_self_ensembling", 0),
+        ("warmup_self_ensembling", 1),
         ("warmup_discriminator", 0),
         ("adversarial", 0),
         ("adversarial", 1),

@@ -82,6 +82,9 @@ class ObjectiveSettings:
     task_consistency_weight: float = 0.0
     """μ: a task network that learns from synthetic and refined images must still read the synthetic label; 0: none.
     Needs labels on the synthetic side (class folders or labels.csv); without them it is left out, with a warning."""
+    self_ensembling_weight: float = 0.0
+    """How much the task network of task consistency learns from unlabelled real images, where labels are classes;
+    0: not at all. It takes classes to be about as frequent among real images as among synthetic ones."""
     patches: Literal["mean", "sum"] = "mean"
     """Whether the patches (and pixels) of an image are averaged, or summed as published."""
 
@@ -102,6 +105,8 @@ class TrainingSettings:
     """Updates of R on self-regularization alone, before all else."""
     warmup_task_steps: int = 0
     """Updates of the task network of task consistency on synthetic images alone, before D's warm-up."""
+    warmup_self_ensembling_steps: int = 0
+    """Updates of the task network on synthetic and unlabelled real images, after `warmup_task_steps`."""
     warmup_discriminator_steps: int = 0
     """Updates of D alone, after R's warm-up; they fill the history."""
     history_batches: int = 50

@@ -50,6 +50,14 @@ def bullets(title: str, sentences: Iterable[str]) -> str:
     return "\n".join(["", f"{title}:", *lines]) if lines else ""
 
 
+_WARM_UPS = {
+    "warmup_refiner_steps": "of the refiner alone",
+    "warmup_task_steps": "of the task network alone",
+    "warmup_self_ensembling_steps": "of it with real images",
+    "warmup_discriminator_steps": "of the discriminator alone",
+}
+
+
 def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
     """What `simgan check` says of an assembly's description: data, networks, λ, and how long it will train."""
     values, weight, t = found["value_range"], found["self_regularization_weight"], configuration.training
@@ -58,11 +66,14 @@ def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
     invalid = "" if values["invalid"] is None else f", {values['invalid']} means no measurement"
     grid, crop = d["patch_grid"], found["crop"]
     history = f"{t.history_batches * t.batch_size:,} refined images" if t.history_batches else "none"
+    labels = found["labels"]
+    idle = () if labels else ("warmup_task_steps", "warmup_self_ensembling_steps")
+    if labels and (labels["kind"] != "class" or not configuration.objective.self_ensembling_weight):
+        idle = ("warmup_self_ensembling_steps",)
     warmups = [
-        f"{getattr(t, field.name):,} of the {field.name.removeprefix('warmup_').removesuffix('_steps')} alone"
-        for field in dataclasses.fields(t)
-        if field.name.startswith("warmup_") and getattr(t, field.name)
-        if field.name != "warmup_task_steps" or found["labels"]
+        f"{getattr(t, name):,} {what}"
+        for name, what in _WARM_UPS.items()
+        if getattr(t, name) and name not in idle
     ]
     updates = f"K_g = {t.refiner_updates_per_step}, K_d = {t.discriminator_updates_per_step}"
     lines: list[tuple[str, object]] = [

@@ -210,12 +210,15 @@ def _objective_facts(run: RunRecord) -> Facts:
     facts["ψ"] = o.feature_transform
     if o.task_consistency_weight:
         facts["task consistency μ"] = figure(o.task_consistency_weight)
+        facts["self-ensembling"] = figure(o.self_ensembling_weight)
     return facts | {"patches of an image": {"mean": "averaged", "sum": "summed"}[o.patches]}
 
 
 def _training_facts(t: TrainingSettings) -> Facts:
     history = t.history_batches * t.batch_size
     task = f", then the task network {t.warmup_task_steps:,}" if t.warmup_task_steps else ""
+    if t.warmup_self_ensembling_steps:
+        task += f", then the same with real images {t.warmup_self_ensembling_steps:,}"
     return {
         "steps T": f"{t.steps:,}",
         "batch b": str(t.batch_size),

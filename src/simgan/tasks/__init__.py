@@ -5,14 +5,19 @@ from __future__ import annotations
 from simgan.tasks.augmentation import StandardAugmentation
 from simgan.tasks.matching import match_by_rank, match_to_real
 from simgan.tasks.network import SMALLEST_SIDE, TaskNetwork
+from simgan.tasks.self_ensembling import SelfEnsembling, self_ensembling_loss
+from simgan.tasks.shape_augmentation import ShapeAugmentation
 from simgan.tasks.training import TaskModel, train_task
 
 __all__ = [
     "SMALLEST_SIDE",
+    "SelfEnsembling",
+    "ShapeAugmentation",
     "StandardAugmentation",
     "TaskModel",
     "TaskNetwork",
     "match_by_rank",
     "match_to_real",
+    "self_ensembling_loss",
     "train_task",
 ]

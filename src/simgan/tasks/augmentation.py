@@ -56,13 +56,21 @@ class StandardAugmentation:
         images = _warp(images, flip=flip, zoom=zoom, right=right, down=down)
         labels = _move_labels(labels, names, (height, width), flip=flip, zoom=zoom, right=right, down=down)
 
-        each = (n, 1, 1, 1)
-        weight = uniform(0, self.blur).view(each)
+        return self.disturb_levels(images, generator=generator), labels
+
+    def disturb_levels(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
+        """The part that moves nothing: blur, gain, bias, noise; (N, C, H, W) in [-1, 1] → the same."""
+        n, _, height, width = images.shape
+
+        def uniform(low: float, high: float) -> Tensor:
+            return (low + (high - low) * torch.rand(n, generator=generator)).view(n, 1, 1, 1)
+
+        weight = uniform(0, self.blur)
         images = images + weight * (_blur(images, passes=1 if min(height, width) < 32 else 2) - images)
-        images = images * uniform(1 - self.gain, 1 + self.gain).view(each)
-        images = images + uniform(-self.bias, self.bias).view(each)
-        images = images + uniform(0, self.noise).view(each) * torch.randn(images.shape, generator=generator)
-        return images.clamp_(-1.0, 1.0), labels
+        images = images * uniform(1 - self.gain, 1 + self.gain)
+        images = images + uniform(-self.bias, self.bias)
+        images = images + uniform(0, self.noise) * torch.randn(images.shape, generator=generator)
+        return images.clamp_(-1.0, 1.0)
 
 
 def _warp(images: Tensor, *, flip: Tensor, zoom: Tensor, right: Tensor, down: Tensor) -> Tensor:

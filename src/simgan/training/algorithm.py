@@ -100,12 +100,18 @@ class Players:
 
 
 def update_refiner(
-    players: Players, synthetic: Tensor, labels: Tensor | None = None, *, adversarial: bool = True
+    players: Players,
+    synthetic: Tensor,
+    labels: Tensor | None = None,
+    *,
+    real: Tensor | None = None,
+    adversarial: bool = True,
 ) -> Metrics:
     """One optimizer step of R on equation 4; with `adversarial` False on its second term alone, λ included (without
     it, the printed learning rate on a sum over pixels diverges).
 
-    Where there is task consistency, R's loss has its term, and one step of the task network follows.
+    Where there is task consistency, R's loss has its term, and one step of the task network follows; `real` images,
+    where it learns from such, are for that step alone.
     """
     objective, task = players.objective, players.task
     # Eval mode keeps spectral normalization's power iteration, which is D's state, out of R's update.
@@ -139,7 +145,7 @@ def update_refiner(
     average_into(players.averaged_refiner, players.refiner, decay=players.averaging_decay)
     if adversarial and task is not None and labels is not None:
         both = torch.cat([synthetic, players.quantization.quantize(refined.detach())])
-        metrics["task_loss"] = task.update(both, torch.cat([labels, labels]))
+        metrics["task_loss"] = task.update(both, torch.cat([labels, labels]), real=real)
     return metrics
 
 
@@ -177,11 +183,11 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     }
 
 
-def update_task(players: Players, batch: SyntheticBatch) -> Metrics:
-    """One optimizer step of the task network on synthetic images alone: its warm-up."""
+def update_task(players: Players, batch: SyntheticBatch, real: Tensor | None = None) -> Metrics:
+    """One optimizer step of the task network on synthetic images, and on unlabelled `real` ones: its warm-ups."""
     assert players.task is not None, "only where task consistency is on"
     assert batch.labels is not None, "task consistency draws labels"
-    return {"task_loss": players.task.update(batch.images, batch.labels)}
+    return {"task_loss": players.task.update(batch.images, batch.labels, real=real)}
 
 
 def adversarial_step(
@@ -194,8 +200,10 @@ def adversarial_step(
 ) -> Metrics:
     """One turn of Algorithm 1: K_g updates of R, then K_d of D; the metrics of the last of each."""
     metrics: Metrics = {}
+    task_learns_real = players.task is not None and players.task.ensembling is not None
     for _ in range(refiner_updates):
-        metrics |= update_refiner(players, *draw_synthetic())
+        real = draw_real() if task_learns_real else None
+        metrics |= update_refiner(players, *draw_synthetic(), real=real)
     for _ in range(discriminator_updates):
         metrics |= update_discriminator(players, draw_synthetic().images, draw_real())
     return metrics

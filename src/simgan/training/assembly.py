@@ -173,6 +173,7 @@ class Assembly:
             classes=len(self.labels.names) if is_class else None,
             names=() if is_class else self.labels.names,
             weight=c.objective.task_consistency_weight,
+            self_ensembling_weight=c.objective.self_ensembling_weight,
             image_shape=(self.refiner_spec.channels, *self.crop),
             device=self.route.device,
             seed=_derived_seed(c.seed, _TASK_NETWORK),

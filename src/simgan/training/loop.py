@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from simgan.data.trees import ImageTree
 from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
 from simgan.nn.refiner import Refiner
-from simgan.settings import Configuration, TrainingSettings
+from simgan.settings import Configuration
 from simgan.training.algorithm import (
     Metrics,
     Players,
@@ -33,13 +33,18 @@ from simgan.training.algorithm import (
 )
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
+from simgan.training.phases import (
+    Phase,
+    phase_of,
+    phases_of,
+    set_learning_rates,
+    settings_without_idle_phases,
+)
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
 from simgan.training.watch import Watch
 from simgan.weights import TrainedRefiner, save_refiner
-
-Phase = str  # "warmup_refiner" | "warmup_task" | "warmup_discriminator" | "adversarial"
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,8 @@ def _train(
     def draw_real() -> torch.Tensor:
         return players.route.put(assembly.real.encode(real_stream.next()))
 
-    t = c.training if players.task is not None else replace(c.training, warmup_task_steps=0)
-    turns = t.warmup_refiner_steps + t.warmup_task_steps + t.warmup_discriminator_steps + t.steps
+    t = settings_without_idle_phases(c.training, players)
+    turns = sum(length for _, length in phases_of(t))
     if checkpoint is not None and state.turn < turns:
         doubt = doubt_kept_refiner(state.kept, directory.weights)
         if doubt is not None:
@@ -160,6 +165,8 @@ def _train(
                 metrics = update_refiner(players, draw_synthetic().images, adversarial=False)
             elif phase == "warmup_task":
                 metrics = update_task(players, draw_synthetic())
+            elif phase == "warmup_self_ensembling":
+                metrics = update_task(players, draw_synthetic(), draw_real())
             elif phase == "warmup_discriminator":
                 metrics = update_discriminator(players, draw_synthetic().images, draw_real())
             else:
@@ -218,37 +225,6 @@ def _train(
     warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
     held_out = tuple(assembly.real.cache.paths[i] for i in assembly.real_held_out.tolist())
     return Run(directory.path, directory.weights, state.kept.step, held_out, (*assembly.warnings, *warnings))
-
-
-def phase_of(turn: int, t: TrainingSettings) -> tuple[Phase, int]:
-    """The phase that turn number `turn` (from 0) belongs to, and its number within the phase."""
-    if turn < t.warmup_refiner_steps:
-        return "warmup_refiner", turn
-    turn -= t.warmup_refiner_steps
-    if turn < t.warmup_task_steps:
-        return "warmup_task", turn
-    turn -= t.warmup_task_steps
-    if turn < t.warmup_discriminator_steps:
-        return "warmup_discriminator", turn
-    return "adversarial", turn - t.warmup_discriminator_steps
-
-
-def learning_rate_factor(t: TrainingSettings, step: int) -> float:
-    """What both learning rates are multiplied with at step `step` (from 0) of Algorithm 1."""
-    factor = 1.0
-    if t.learning_rate_decay == "linear":
-        factor = max(0.02, min(1.0, 2 * (1 - step / t.steps)))
-    for start, milestone in t.learning_rate_milestones:
-        if step >= start:
-            factor *= milestone
-    return factor
-
-
-def set_learning_rates(players: Players, t: TrainingSettings, step: int) -> None:
-    """Both optimizers' learning rates for step `step` of Algorithm 1."""
-    factor = learning_rate_factor(t, step)
-    players.refiner_optimizer.param_groups[0]["lr"] = t.refiner_learning_rate * factor
-    players.discriminator_optimizer.param_groups[0]["lr"] = t.discriminator_learning_rate * factor
 
 
 def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> TrainedRefiner:
