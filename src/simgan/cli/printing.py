@@ -67,9 +67,11 @@ def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
     grid, crop = d["patch_grid"], found["crop"]
     history = f"{t.history_batches * t.batch_size:,} refined images" if t.history_batches else "none"
     labels = found["labels"]
-    idle = () if labels else ("warmup_task_steps", "warmup_self_ensembling_steps")
-    if labels and (labels["kind"] != "class" or not configuration.objective.self_ensembling_weight):
-        idle = ("warmup_self_ensembling_steps",)
+    idle: set[str] = set()
+    if not labels:
+        idle = {"warmup_task_steps", "warmup_self_ensembling_steps"}
+    elif labels["kind"] != "class" or not configuration.objective.self_ensembling_weight:
+        idle = {"warmup_self_ensembling_steps"}
     warmups = [
         f"{getattr(t, name):,} {what}"
         for name, what in _WARM_UPS.items()
