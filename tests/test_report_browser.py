@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from browsing import listen_to, open_chromium
 from report_runs import evaluation, make_run
 from simgan.reporting import report
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -23,25 +18,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium on this machine: install it to look at reports in a browser")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        opened.close()
+    yield from open_chromium()
 
 
 @pytest.fixture(params=[(390, "light"), (390, "dark"), (1280, "light")], ids=str)
 def opened(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The report's page at a width and in a colour scheme, with all that it asked for and complained of."""
     width, scheme = request.param
-    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    page.complaints, page.requests = [], []
-    page.on("console", lambda message: page.complaints.append(message.text))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda asked: page.requests.append(asked.url))
+    page = listen_to(browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme))
     page.goto(address)
     yield page
     page.close()
