@@ -110,7 +110,8 @@ def test_the_slider_uncovers_the_refined_image_by_mouse_and_by_key(opened: Any) 
     opened.locator(".slide input").press("End")
     assert cut(opened) == 100
     both = opened.evaluate("""() => ['.before', '.after'].map(one => {
-      const r = document.querySelector('.slide ' + one).getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })""")
+      const r = document.querySelector('.slide ' + one).getBoundingClientRect();
+      return [r.x, r.y, r.width, r.height]; })""")
     assert both[0] == pytest.approx(both[1])
 
 
@@ -121,7 +122,8 @@ def test_the_large_pair_goes_through_the_examples(opened: Any) -> None:
 
     def example(number: int) -> Any:
         return opened.evaluate(
-            """k => { const e = document.querySelectorAll('.example')[k], i = [...e.querySelectorAll('img')].map(i => i.src);
+            """k => { const e = document.querySelectorAll('.example')[k];
+          const i = [...e.querySelectorAll('img')].map(i => i.src);
           return [i[1], i[0], i[2], i[3], e.querySelector('small').textContent]; }""",
             number,
         )

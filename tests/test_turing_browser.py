@@ -235,7 +235,8 @@ def test_a_page_from_elsewhere_can_neither_answer_nor_read(
         fetch(address + 'start', {method: 'POST', mode: 'no-cors', body: text}),
         fetch(address + 'start', {method: 'POST', headers: {'content-type': 'application/json'}, body: text}),
         fetch(address + 'results.csv'),
-        new Promise((yes, no) => { const i = new Image(); i.onload = yes; i.onerror = no; i.src = address + 'turing.css'; }),
+        new Promise((yes, no) => {
+          const image = new Image(); image.onload = yes; image.onerror = no; image.src = address + 'turing.css'; }),
       ];
       return (await Promise.allSettled(asks)).map(a => a.status === 'fulfilled' && a.value.type !== 'opaque');
     }""",

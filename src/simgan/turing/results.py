@@ -91,7 +91,8 @@ def sentence(outcome: Outcome) -> str:
     if telling.low > 0.5:
         return f"people tell them apart ({figures})"
     if telling.high < 0.5:
-        return f"people take {outcome.comparison} images for real ones and real ones for {outcome.comparison} ({figures})"
+        other = outcome.comparison
+        return f"people take {other} images for real ones, and real ones for {other} ({figures})"
     return f"it is not shown that people tell them apart ({figures})"
 
 
