@@ -223,3 +223,21 @@ def test_answers_to_other_images_than_the_study_shows_are_refused(
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match="the answers of 'anna' are not to the images of this study"):
         continue_study(tmp_path / "study")
+
+
+def test_large_images_are_halved_for_the_automatic_test_by_their_means(tmp_path: Path) -> None:
+    sides = {
+        side: ImageTree(write_side(tmp_path / side, 10, seed=seed, shape=(40, 130, 1)))
+        for seed, side in enumerate(("real", "refined"))
+    }
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "simgan.turing.study.describe_images", lambda x: seen.append(x) or x.reshape(len(x), -1)
+        )
+        study = begin_study(tmp_path / "study", **sides, trials=4, examples=1)
+    study.close()
+    assert [one.shape for one in seen] == [(10, 20, 65, 1)] * 2
+    name = study.record["pools"]["real"]["names"][0]
+    native = ValueRange.from_dict(study.record["value_range"]).encode(sides["real"].read(name))
+    assert seen[0][0, 3, 5, 0] == pytest.approx(native[6:8, 10:12, 0].mean(), abs=1e-6)

@@ -53,7 +53,7 @@ def turing(
     from simgan.turing import begin_study, continue_study, gather_results, read_results, serve
 
     if not results:
-        with showing_progress("reading the images") as display:
+        with showing_progress("preparing the study") as display:
             if real is None and refined is None and synthetic is None:
                 opened = continue_study(study, progress=display.advance)
             elif real is None:

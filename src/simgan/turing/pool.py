@@ -83,11 +83,14 @@ def read_pools(
 
 def measure_range(pools: Mapping[str, Pool]) -> ValueRange:
     """One range for all sides, from the values that occur."""
-    images = [pool.images for pool in pools.values()]
-    levels = np.unique(np.concatenate([np.unique(one) for one in images]))
+    images = [image for pool in pools.values() for image in pool.images]
+    counts = np.zeros(2**16, np.int64)
+    for image in images:
+        counts += np.bincount(image.ravel(), minlength=2**16)
+    levels = np.flatnonzero(counts)
     step = int(np.gcd.reduce(levels)) or 1
     return measure_value_range(
-        int(levels[0]), max(int(levels[-1]), 1), step, PixelFormat.of(images[0][0]).bit_depth
+        int(levels[0]), max(int(levels[-1]), 1), step, PixelFormat.of(images[0]).bit_depth
     )
 
 

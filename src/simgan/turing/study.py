@@ -16,12 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simgan.data.output_folder import make_folder, refuse_other_command
 from simgan.data.trees import ImageTree, Progress
 from simgan.errors import ConfigurationError, DataError, OutputError
 from simgan.evaluation.turing import REAL, Answer
 from simgan.images import ValueRange, write_atomically
-from simgan.measures import two_sample_auc
+from simgan.measures import describe_images, two_sample_auc
 from simgan.turing.answers import AnswerFile, read_answers
 from simgan.turing.pool import Pool, draw_names, encode_png, measure_range, read_pools
 from simgan.turing.sessions import Session, Sessions
@@ -29,6 +32,7 @@ from simgan.turing.sessions import Session, Sessions
 FORMAT = "simgan turing study"
 FORMAT_VERSION = 1
 FEWEST_COMPARED, MOST_COMPARED = 10, 1000  # images a side of the automatic test
+_LARGEST_COMPARED, _PIXELS_COMPARED = 128, 4 * 10**6  # so that it takes seconds, and little memory
 
 
 class Study:
@@ -262,9 +266,29 @@ def _read_recorded(folder: Path, record: Mapping[str, Any], progress: Progress |
 
 
 def _automatic_test(real: Pool, other: Pool, scale: ValueRange, seed: int) -> dict[str, Any] | None:
-    """What a classifier makes of the same images, as many of each side; None where they are too few."""
-    n = min(len(real.images), len(other.images), MOST_COMPARED)
+    """What a classifier makes of the same images, as many of each side; None where they are too few.
+
+    Large images are halved until they have at most 128 px a side, about as they are seen on the page."""
+    first = _halved(real.images[:1].astype(np.float32))
+    area = first.shape[1] * first.shape[2]
+    n = min(
+        len(real.images), len(other.images), MOST_COMPARED, max(FEWEST_COMPARED, _PIXELS_COMPARED // area)
+    )
     if n < FEWEST_COMPARED:
         return None
-    found = two_sample_auc(scale.encode(real.images[:n]), scale.encode(other.images[:n]), seed=seed)
+
+    def describe(images: NDArray[Any]) -> NDArray[np.float32]:
+        seen = np.concatenate([_halved(scale.encode(images[k : k + 1])) for k in range(n)])
+        return describe_images(seen)
+
+    found = two_sample_auc(describe(real.images), describe(other.images), seed=seed)
     return {"n": n, "auc": found.auc, "low": found.low, "high": found.high}
+
+
+def _halved(images: NDArray[Any]) -> NDArray[Any]:
+    """(n, H, W, C), averaged over 2×2 pixels until no side is larger than 128."""
+    while max(images.shape[1:3]) > _LARGEST_COMPARED:
+        height, width = (side // 2 * 2 for side in images.shape[1:3])
+        even = images[:, :height, :width]
+        images = (even[:, ::2, ::2] + even[:, 1::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, 1::2]) / 4
+    return images
