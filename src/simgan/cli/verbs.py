@@ -36,6 +36,7 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
+from simgan.cli.turing import turing
 from simgan.errors import OutputError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ app = App(
 )
 app.command(simulate)
 app.command(demo)
+app.command(turing)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simgan.measures.binomial import BinomialTest, binomial_test
 from simgan.measures.descriptors import describe_images
 from simgan.measures.intervals import (
     Replicates,
@@ -15,9 +16,11 @@ from simgan.measures.two_sample import TwoSampleResult, area_under_curve, two_sa
 from simgan.measures.wasserstein import sliced_wasserstein
 
 __all__ = [
+    "BinomialTest",
     "Replicates",
     "TwoSampleResult",
     "area_under_curve",
+    "binomial_test",
     "bootstrap",
     "describe_images",
     "median_gap_closed",
