@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from simgan.config import resolve_configuration
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
+    from simgan.datasets import LabelledImages
     from simgan.evaluation import Evaluation, evaluate
+    from simgan.exporting import ExportReport, export, load_runtime
     from simgan.preparation import CenterCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
     from simgan.reporting import InfoReport, info, report
@@ -48,10 +50,12 @@ __all__ = [
     "ConfigurationError",
     "DataError",
     "Evaluation",
+    "ExportReport",
     "ImageError",
     "ImageTree",
     "InfoReport",
     "LabelError",
+    "LabelledImages",
     "Labels",
     "MissingExtraError",
     "OutputError",
@@ -65,8 +69,10 @@ __all__ = [
     "WeightsError",
     "__version__",
     "evaluate",
+    "export",
     "info",
     "load_refiner",
+    "load_runtime",
     "prepare",
     "read_labels",
     "refine",
@@ -83,8 +89,12 @@ _MODULE_OF = {
     "Labels": "simgan.data.labels",
     "read_labels": "simgan.data.labels",
     "ImageTree": "simgan.data.trees",
+    "LabelledImages": "simgan.datasets",
     "Evaluation": "simgan.evaluation",
     "evaluate": "simgan.evaluation",
+    "ExportReport": "simgan.exporting",
+    "export": "simgan.exporting",
+    "load_runtime": "simgan.exporting",
     "CenterCrop": "simgan.preparation",
     "PreparationReport": "simgan.preparation",
     "prepare": "simgan.preparation",

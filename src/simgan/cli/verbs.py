@@ -14,6 +14,7 @@ from rich.console import Console
 
 import simgan
 from simgan.cli.arguments import (
+    ALL_IMAGES,
     NO_SWITCHES,
     CropText,
     Flag,
@@ -26,6 +27,7 @@ from simgan.cli.arguments import (
     toml_string,
 )
 from simgan.cli.embedded import demo, simulate
+from simgan.cli.export import export, through
 from simgan.cli.printing import (
     align,
     bullets,
@@ -41,8 +43,6 @@ from simgan.errors import OutputError
 if TYPE_CHECKING:
     from simgan.data.trees import ImageTree
 
-ALL_IMAGES = "**/*"
-
 
 class WrongUsageError(Exception):
     """The command line cannot be understood; the message says why."""
@@ -56,6 +56,7 @@ app = App(
 )
 app.command(simulate)
 app.command(demo)
+app.command(export)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -208,6 +209,7 @@ def refine(
     out_of_range: Literal["refuse", "clip"] = "refuse",
     jpeg_quality: int = 95,
     max_reject_share: float = 0.05,
+    runtime: Literal["torch", "onnx", "openvino", "openvino-fast"] = "torch",
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -219,11 +221,13 @@ def refine(
     :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
     :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
+    :param runtime: What computes the network; openvino-fast in the fastest precision there is, its error is said.
     """
+    synthetic = simgan.ImageTree(tree, images)
     with showing_progress("refining") as display:
         report = simgan.refine(
-            simgan.ImageTree(tree, images),
-            refiner,
+            synthetic,
+            refiner if runtime == "torch" else through(runtime, refiner, synthetic, display),
             out,
             jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
