@@ -38,7 +38,7 @@ def train(
         for images, labels in data:
             loss = nn.functional.cross_entropy(network(refine(images)), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return network.eval()
 

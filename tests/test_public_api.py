@@ -44,6 +44,7 @@ PUBLIC_NAMES = [
     "info",
     "load_refiner",
     "load_runtime",
+    "model_card",
     "prepare",
     "read_labels",
     "refine",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from simgan.exporting import ExportReport, export, load_runtime
     from simgan.preparation import CenterCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
-    from simgan.reporting import InfoReport, info, report
+    from simgan.reporting import InfoReport, info, model_card, report
     from simgan.settings import Configuration
     from simgan.training.loop import Run, train
     from simgan.weights import TrainedRefiner, load_refiner, save_refiner
@@ -73,6 +73,7 @@ __all__ = [
     "info",
     "load_refiner",
     "load_runtime",
+    "model_card",
     "prepare",
     "read_labels",
     "refine",
@@ -102,6 +103,7 @@ _MODULE_OF = {
     "refine": "simgan.refinement",
     "InfoReport": "simgan.reporting",
     "info": "simgan.reporting",
+    "model_card": "simgan.reporting",
     "report": "simgan.reporting",
     "Run": "simgan.training.loop",
     "train": "simgan.training.loop",

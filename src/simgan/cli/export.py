@@ -1,7 +1,8 @@
-"""A refiner for elsewhere: the verb `export`, and the other runtimes of `refine`."""
+"""A refiner for elsewhere: the verb `export`, the other runtimes of `refine`, the model card of `report`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import simgan
 from simgan.cli.arguments import ALL_IMAGES, NO_SWITCHES, Switches
 from simgan.cli.printing import align, show
 from simgan.cli.progress import ProgressDisplay, showing_progress
+from simgan.errors import OutputError
 
 if TYPE_CHECKING:
     from simgan.data.trees import ImageTree
@@ -52,3 +54,16 @@ def through(runtime: Runtime, refiner: Path, tree: ImageTree, display: ProgressD
     tell = display.say if parity.holds else display.warn
     tell(f"{computed.route} beside torch float32: {parity}")
     return computed
+
+
+def write_card(run: Path, evaluation: Path | None) -> Path | None:
+    """The model card, where there are weights to write one on; one that was edited by hand is left alone, and said."""
+    from simgan.weights import FILE_NAME
+
+    if not (run / FILE_NAME).exists():
+        return None
+    try:
+        return simgan.model_card(run, evaluation)
+    except OutputError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None

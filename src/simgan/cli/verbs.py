@@ -27,7 +27,7 @@ from simgan.cli.arguments import (
     toml_string,
 )
 from simgan.cli.embedded import demo, simulate
-from simgan.cli.export import export, through
+from simgan.cli.export import export, through, write_card
 from simgan.cli.printing import (
     align,
     bullets,
@@ -349,7 +349,7 @@ def report(
     out: Path | None = None,
     switches: Switches = NO_SWITCHES,
 ) -> None:
-    """Write one self-contained HTML page about a run.
+    """Write one self-contained HTML page about a run, and the model card beside its weights.
 
     :param run: Folder of the run.
     :param evaluation: Its evaluation.json; unset: the one in the run, if any.
@@ -357,7 +357,9 @@ def report(
     :param out: The page to write; unset: report.html in the run.
     """
     page = simgan.report(run, evaluation, out, refined=refined)
-    show({"report": page}, f"wrote {page}", as_json=switches.json)
+    card = write_card(run, evaluation)
+    text = f"wrote {page}" + ("" if card is None else f"\nwrote {card}")
+    show({"report": page, "model_card": card}, text, as_json=switches.json)
 
 
 @app.command

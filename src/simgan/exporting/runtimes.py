@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -55,7 +56,7 @@ class RuntimeRefiner(TrainedRefiner):
 
     session: Session | None = None
 
-    @property
+    @cached_property
     def network(self) -> Callable[[Tensor], Tensor]:
         """R_θ as the runtime computes it: (N, C, H, W) float32 → the same."""
         session = self.session

@@ -15,7 +15,7 @@ from simgan.refinement.manifest import read_manifest
 from simgan.reporting.curves import training_charts
 from simgan.reporting.facts import commands, evaluation_facts, manifest_facts, provenance_facts, run_facts
 from simgan.reporting.pictures import gather_album
-from simgan.reporting.record import RunRecord, read_run
+from simgan.reporting.record import RunRecord, evaluation_record, read_run
 from simgan.reporting.results import arms_table, gains_table, labels_table, realism_tables
 from simgan.reporting.verdict import judge, tiles
 from simgan.training.loop import Run
@@ -46,7 +46,7 @@ def report(
     `MissingExtraError` without jinja2.
     """
     run = read_run(run_dir.path if isinstance(run_dir, Run) else run_dir)
-    record = _evaluation_record(run, evaluation)
+    record = evaluation_record(run, evaluation)
     tree = refined if isinstance(refined, ImageTree) or refined is None else _beside(run, refined)
     target = run.path / FILE_NAME if out is None else Path(out)
     if target.is_dir():
@@ -135,16 +135,6 @@ def render(
         toml=to_toml(run.configuration),
     )
     return text
-
-
-def _evaluation_record(run: RunRecord, evaluation: Evaluation | str | Path | None) -> dict[str, Any] | None:
-    if isinstance(evaluation, Evaluation):
-        return evaluation.record
-    if evaluation is not None:
-        path = Path(evaluation)
-        return Evaluation.load(path / "evaluation.json" if path.is_dir() else path).record
-    own = run.path / "evaluation.json"
-    return Evaluation.load(own).record if own.exists() else None
 
 
 def _doubts(run: RunRecord, evaluation: dict[str, Any] | None) -> list[str]:

@@ -165,13 +165,8 @@ class TrainedRefiner:
             codes = torch.where(codes == hole, hole + 1 if r.invalid < r.high else hole - 1, codes)
         return torch.where(synthetic <= -1, synthetic, grid.values(codes))
 
-    @property
-    def network(self) -> Callable[[Tensor], Tensor]:
-        """R_θ as it is computed here: what the refiner gets → x̃, (N, C, H, W) both."""
-        return self._network
-
     @cached_property
-    def _network(self) -> Refiner:
+    def network(self) -> Callable[[Tensor], Tensor]:
         """R_θ, its last layer summed in float64: in float32 the last bit of a 1×1 convolution depends on the
         number of threads."""
         network = copy.deepcopy(self.refiner)
