@@ -244,14 +244,13 @@ def test_a_runtime_that_is_less_exact_than_it_says_is_refused(
     plain: TrainedRefiner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = write_tree(tmp_path / "images", plain)
-    exact = runtimes._onnxruntime
+    exact = runtimes.OPEN_SESSION["onnx"]
 
-    def coarse(graph: bytes, *, fast: bool) -> Any:
-        session, name = exact(graph, fast=fast)
+    def coarse(graph: bytes) -> Any:
+        session, name = exact(graph)
         return (lambda images: session(images) + np.float32(2e-3)), name
 
-    monkeypatch.setattr(runtimes, "_onnxruntime", coarse)
-    monkeypatch.setattr(runtimes, "_openvino", coarse)
+    monkeypatch.setattr(runtimes, "OPEN_SESSION", {"onnx": coarse, "openvino-fast": coarse})
     with pytest.raises(simgan.WeightsError, match=r"onnxruntime .* does not compute what the refiner does"):
         load_runtime(plain, "onnx", images=tree)
     _, found = load_runtime(plain, "openvino-fast", images=tree)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -81,8 +81,7 @@ def load_runtime(
         if isinstance(refiner, TrainedRefiner)
         else load_refiner(refiner, device="cpu", precision="float32")
     )
-    open_session = _onnxruntime if runtime == "onnx" else _openvino
-    session, name = open_session(network_graph(trained.refiner).SerializeToString(), fast="fast" in runtime)
+    session, name = OPEN_SESSION[runtime](network_graph(trained.refiner).SerializeToString())
     parts = {part.name: getattr(trained, part.name) for part in fields(TrainedRefiner)}
     route = RuntimeRoute(torch.device("cpu"), torch.float32, name)
     computed = RuntimeRefiner(**(parts | {"route": route}), session=session)
@@ -98,7 +97,7 @@ def load_runtime(
     return computed, parity
 
 
-def _onnxruntime(graph: bytes, *, fast: bool) -> tuple[Session, str]:
+def _onnxruntime(graph: bytes) -> tuple[Session, str]:
     onnxruntime = require_extra("onnxruntime", extra="onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -112,7 +111,7 @@ def _onnxruntime(graph: bytes, *, fast: bool) -> tuple[Session, str]:
     return run, f"onnxruntime {onnxruntime.__version__} float32"
 
 
-def _openvino(graph: bytes, *, fast: bool) -> tuple[Session, str]:
+def _openvino(graph: bytes, *, fast: bool = False) -> tuple[Session, str]:
     openvino = require_extra("openvino", extra="openvino")
     core, threads = openvino.Core(), torch.get_num_threads()
     # Without ACCURACY it computes in bfloat16 wherever the processor can, and says nothing.
@@ -132,3 +131,11 @@ def _openvino(graph: bytes, *, fast: bool) -> tuple[Session, str]:
 
     precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() if fast else "f32"
     return run, f"openvino {openvino.__version__.split('-')[0]} {_PRECISIONS.get(precision, precision)}"
+
+
+OPEN_SESSION: dict[str, Callable[[bytes], tuple[Session, str]]] = {
+    "onnx": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-fast": partial(_openvino, fast=True),
+}
+"""Runtime → a function of the graph of R_θ that gives a session and its name with version and precision."""

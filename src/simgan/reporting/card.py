@@ -62,7 +62,7 @@ def render_card(run: RunRecord, trained: TrainedRefiner, evaluation: dict[str, A
     parts = [
         f"# SimGAN refiner: recipe {_plain(run.configuration.recipe)}, seed {run.configuration.seed}",
         _MARKER,
-        f"A SimGAN refiner: it changes how synthetic {trained.pixel_format} images look, within its receptive field, so "
+        f"A SimGAN refiner: it changes how synthetic {trained.pixel_format} images look within its receptive field, so "
         "that they look like real ones. It moves no objects, and is meant to leave labels true; whether they still are "
         "was measured where it says so below.",
         f"**{verdict.label}.** {' '.join(part for part in said if part)}",
