@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tempfile
@@ -190,6 +191,8 @@ def train(
             progress=display.show_turn,
             warn=display.warn,
         )
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one speaks
     lines = [
         ("run", trained.path),
         ("refiner", f"{trained.refiner} (of step {trained.kept_step:,})"),
