@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -90,6 +91,16 @@ def test_an_interrupted_run_of_two_ranks_ends_as_if_it_had_never_stopped(work: P
     assert RunDirectory(work / "stopped").load_checkpoint()["turn"] < 32  # type: ignore[index]
     assert torchrun(2, WORKER, work, work / "stopped", 0).returncode == 0
     assert differences(final_state(work / "two"), final_state(work / "stopped")) == []
+
+
+def test_the_command_in_the_guide_reaches_simgan_with_all_its_options() -> None:
+    from torch.distributed.run import parse_args
+
+    guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text("utf-8")
+    (line,) = re.findall(r"^torchrun (.*)$", guide, re.MULTILINE)
+    found = parse_args(line.split())
+    assert (found.module, found.training_script) == (True, "simgan")
+    assert found.training_script_args == ["train", "my.toml", "--run", "runs/first"]
 
 
 def test_a_run_is_continued_by_as_many_processes_as_began_it(work: Path) -> None:

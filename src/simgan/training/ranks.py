@@ -109,7 +109,7 @@ class Ranks:
             how = (
                 "without torchrun"
                 if began == 1
-                else f"with: torchrun --nproc-per-node {began} -m simgan train …"
+                else f"with: torchrun --nproc-per-node {began} -m simgan -- train …"
             )
             raise RunError(
                 f"{path}: this run was begun by {began} process{'es' * (began > 1)} and is continued by {self.count}; "
