@@ -73,8 +73,10 @@ def main() -> None:
         }
         record["cases"][name] = {"n_images": len(images), "refiner": asdict(spec)} | found
         print_case(name, found)
-    if arguments.out is not None:
-        write_atomically(arguments.out, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        if arguments.out is not None:  # after each case: what was measured stays
+            write_atomically(
+                arguments.out, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+            )
 
 
 def random_refiner(spec: RefinerSpec, images: Images) -> TrainedRefiner:
