@@ -383,7 +383,7 @@ def test_a_run_is_trained_refined_described_and_reported(
     assert "0/*.png" in capsys.readouterr().out
 
     assert run(["report", "runs/a", "--refined", "refined", "--out", "page.html"]) == 0
-    assert capsys.readouterr().out == "wrote page.html\n"
+    assert capsys.readouterr().out == f"wrote page.html\nwrote {Path('runs/a') / 'MODEL_CARD.md'}\n"
     assert Path("page.html").read_text("utf-8").lstrip().lower().startswith("<!doctype html")
 
 

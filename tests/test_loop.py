@@ -301,6 +301,7 @@ def test_a_run_with_task_consistency_continues_exactly(
         "objective.self_ensembling_weight": 1.0,
         "training.warmup_task_steps": 2,
         "training.warmup_self_ensembling_steps": 2,
+        "training.task_starts": 2,
         "training.steps": 4,
     }
     train("default", run_dir=tmp_path / "whole", overrides=changed)

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def task_of(
-    labels: Tensor = CLASSES, *, weight: float = 1.0, ensembling: float = 0.0, seed: int = 0
+    labels: Tensor = CLASSES, *, weight: float = 1.0, ensembling: float = 0.0, starts: int = 1, seed: int = 0
 ) -> TaskConsistency:
     is_class = labels.ndim == 1
     return TaskConsistency(
@@ -40,6 +40,7 @@ def task_of(
         names=() if is_class else ("eye_x_px", "angle_deg"),
         weight=weight,
         self_ensembling_weight=ensembling,
+        starts=starts,
         image_shape=(1, 8, 8),
         device=CPU,
         seed=seed,
@@ -402,6 +403,7 @@ def test_the_confused_half_of_real_images_is_read_rightly_after_self_ensembling(
             names=(),
             weight=1.0,
             self_ensembling_weight=ensembling,
+            starts=1,
             image_shape=(1, 8, 8),
             device=CPU,
             seed=0,

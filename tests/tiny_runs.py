@@ -79,6 +79,7 @@ TINY: Overrides = {
     "training.warmup_refiner_steps": 3,
     "training.warmup_task_steps": 0,
     "training.warmup_self_ensembling_steps": 0,
+    "training.task_starts": 1,
     "training.warmup_discriminator_steps": 4,
     "training.history_batches": 2,
     "training.optimizer": "adam",

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from simgan.config import resolve_configuration
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
+    from simgan.datasets import LabelledImages
     from simgan.evaluation import Evaluation, evaluate
+    from simgan.exporting import ExportReport, export, load_runtime
     from simgan.preparation import CenterCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
-    from simgan.reporting import InfoReport, info, report
+    from simgan.reporting import InfoReport, info, model_card, report
     from simgan.settings import Configuration
     from simgan.training.loop import Run, train
     from simgan.weights import TrainedRefiner, load_refiner, save_refiner
@@ -48,10 +50,12 @@ __all__ = [
     "ConfigurationError",
     "DataError",
     "Evaluation",
+    "ExportReport",
     "ImageError",
     "ImageTree",
     "InfoReport",
     "LabelError",
+    "LabelledImages",
     "Labels",
     "MissingExtraError",
     "OutputError",
@@ -65,8 +69,11 @@ __all__ = [
     "WeightsError",
     "__version__",
     "evaluate",
+    "export",
     "info",
     "load_refiner",
+    "load_runtime",
+    "model_card",
     "prepare",
     "read_labels",
     "refine",
@@ -83,8 +90,12 @@ _MODULE_OF = {
     "Labels": "simgan.data.labels",
     "read_labels": "simgan.data.labels",
     "ImageTree": "simgan.data.trees",
+    "LabelledImages": "simgan.datasets",
     "Evaluation": "simgan.evaluation",
     "evaluate": "simgan.evaluation",
+    "ExportReport": "simgan.exporting",
+    "export": "simgan.exporting",
+    "load_runtime": "simgan.exporting",
     "CenterCrop": "simgan.preparation",
     "PreparationReport": "simgan.preparation",
     "prepare": "simgan.preparation",
@@ -92,6 +103,7 @@ _MODULE_OF = {
     "refine": "simgan.refinement",
     "InfoReport": "simgan.reporting",
     "info": "simgan.reporting",
+    "model_card": "simgan.reporting",
     "report": "simgan.reporting",
     "Run": "simgan.training.loop",
     "train": "simgan.training.loop",

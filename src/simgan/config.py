@@ -175,6 +175,7 @@ def _rule_faults(c: Configuration) -> list[str]:
         "refiner.width": r.width,
         "discriminator.width": c.discriminator.width,
         "training.steps": t.steps,
+        "training.task_starts": t.task_starts,
         "training.discriminator_updates_per_step": t.discriminator_updates_per_step,
         "training.refiner_updates_per_step": t.refiner_updates_per_step,
         "training.refiner_learning_rate": t.refiner_learning_rate,
@@ -238,6 +239,7 @@ def _limit_rules(c: Configuration, numbers: Mapping[str, float]) -> list[tuple[b
         "training.refiner_learning_rate": 10,
         "training.discriminator_learning_rate": 10,
         "training.augmentation_shift_px": 4096,
+        "training.task_starts": 100,
     }
     whole = {key: value for key, value in numbers.items() if isinstance(value, int) and key != "seed"}
     checked: dict[str, tuple[float, float]] = {

@@ -105,6 +105,8 @@ class TrainingSettings:
     """Updates of R on self-regularization alone, before all else."""
     warmup_task_steps: int = 0
     """Updates of the task network of task consistency on synthetic images alone, before D's warm-up."""
+    task_starts: int = 1
+    """Task networks that go through the warm-ups side by side, where there is self-ensembling; the surest is kept."""
     warmup_self_ensembling_steps: int = 0
     """Updates of the task network on synthetic and unlabelled real images, after `warmup_task_steps`."""
     warmup_discriminator_steps: int = 0

@@ -17,6 +17,8 @@ from simgan.config import toml_value
 if TYPE_CHECKING:
     from simgan.preparation import Crop
 
+ALL_IMAGES = "**/*"
+
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 

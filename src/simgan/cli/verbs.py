@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from rich.console import Console
 
 import simgan
 from simgan.cli.arguments import (
+    ALL_IMAGES,
     NO_SWITCHES,
     CropText,
     Flag,
@@ -26,6 +28,7 @@ from simgan.cli.arguments import (
     toml_string,
 )
 from simgan.cli.embedded import demo, simulate
+from simgan.cli.export import export, through, write_card
 from simgan.cli.printing import (
     align,
     bullets,
@@ -42,8 +45,6 @@ from simgan.errors import OutputError
 if TYPE_CHECKING:
     from simgan.data.trees import ImageTree
 
-ALL_IMAGES = "**/*"
-
 
 class WrongUsageError(Exception):
     """The command line cannot be understood; the message says why."""
@@ -58,6 +59,7 @@ app = App(
 app.command(simulate)
 app.command(demo)
 app.command(turing)
+app.command(export)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -191,6 +193,8 @@ def train(
             progress=display.show_turn,
             warn=display.warn,
         )
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one speaks
     lines = [
         ("run", trained.path),
         ("refiner", f"{trained.refiner} (of step {trained.kept_step:,})"),
@@ -210,6 +214,7 @@ def refine(
     out_of_range: Literal["refuse", "clip"] = "refuse",
     jpeg_quality: int = 95,
     max_reject_share: float = 0.05,
+    runtime: Literal["torch", "onnx", "openvino", "openvino-fast"] = "torch",
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -221,11 +226,13 @@ def refine(
     :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
     :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
+    :param runtime: What computes the network; openvino-fast in the fastest precision there is, its error is said.
     """
+    synthetic = simgan.ImageTree(tree, images)
     with showing_progress("refining") as display:
         report = simgan.refine(
-            simgan.ImageTree(tree, images),
-            refiner,
+            synthetic,
+            refiner if runtime == "torch" else through(runtime, refiner, synthetic, display),
             out,
             jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
@@ -347,7 +354,7 @@ def report(
     out: Path | None = None,
     switches: Switches = NO_SWITCHES,
 ) -> None:
-    """Write one self-contained HTML page about a run.
+    """Write one self-contained HTML page about a run, and the model card beside its weights.
 
     :param run: Folder of the run.
     :param evaluation: Its evaluation.json; unset: the one in the run, if any.
@@ -355,7 +362,9 @@ def report(
     :param out: The page to write; unset: report.html in the run.
     """
     page = simgan.report(run, evaluation, out, refined=refined)
-    show({"report": page}, f"wrote {page}", as_json=switches.json)
+    card = write_card(run, evaluation)
+    text = f"wrote {page}" + ("" if card is None else f"\nwrote {card}")
+    show({"report": page, "model_card": card}, text, as_json=switches.json)
 
 
 @app.command

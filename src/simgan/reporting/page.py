@@ -18,7 +18,7 @@ from simgan.reporting.curves import training_charts
 from simgan.reporting.error_curves import error_curves
 from simgan.reporting.facts import commands, evaluation_facts, manifest_facts, provenance_facts, run_facts
 from simgan.reporting.pictures import gather_album
-from simgan.reporting.record import RunRecord, read_run
+from simgan.reporting.record import RunRecord, find_evaluation, read_run
 from simgan.reporting.results import arms_table, gains_table, labels_table, realism_tables
 from simgan.reporting.verdict import judge, tiles
 from simgan.training.loop import Run
@@ -49,7 +49,7 @@ def report(
     `MissingExtraError` without jinja2.
     """
     run = read_run(run_dir.path if isinstance(run_dir, Run) else run_dir)
-    found = _find_evaluation(run, evaluation)
+    found = find_evaluation(run, evaluation)
     tree = refined if isinstance(refined, ImageTree) or refined is None else _beside(run, refined)
     target = run.path / FILE_NAME if out is None else Path(out)
     if target.is_dir():
@@ -148,16 +148,6 @@ def render(
         toml=to_toml(run.configuration),
     )
     return text
-
-
-def _find_evaluation(run: RunRecord, evaluation: Evaluation | str | Path | None) -> Evaluation | None:
-    if isinstance(evaluation, Evaluation):
-        return evaluation
-    if evaluation is not None:
-        path = Path(evaluation)
-        return Evaluation.load(path / "evaluation.json" if path.is_dir() else path)
-    own = run.path / "evaluation.json"
-    return Evaluation.load(own) if own.exists() else None
 
 
 def _doubts(run: RunRecord, evaluation: dict[str, Any] | None) -> list[str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +31,7 @@ from simgan.training.algorithm import (
 )
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
+from simgan.training.interruption import interruptible
 from simgan.training.phases import (
     Phase,
     phase_of,
@@ -40,6 +39,7 @@ from simgan.training.phases import (
     set_learning_rates,
     settings_without_idle_phases,
 )
+from simgan.training.ranks import OnlookingRun, Ranks, joined, share
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
@@ -102,26 +102,34 @@ def train(
         if tree is not None:
             changes |= {f"{side}.root": str(tree.root), f"{side}.images": tree.images}
     configuration = resolve_configuration(recipe, changes)
-    directory = RunDirectory(run_dir)
-    directory.open_for_training(configuration)
-    try:
-        return _train(configuration, directory, progress or (lambda _: None), warn or (lambda _: None))
-    finally:
-        directory.close()
+    with joined(configuration) as ranks:
+        directory = RunDirectory(run_dir) if ranks.writes else OnlookingRun(run_dir)
+        ranks.first_alone(lambda: directory.open_for_training(configuration))
+        if not ranks.writes:
+            progress = warn = None
+        try:
+            return _train(
+                configuration, directory, ranks, progress or (lambda _: None), warn or (lambda _: None)
+            )
+        finally:
+            directory.close()
 
 
 def _train(
     c: Configuration,
     directory: RunDirectory,
+    ranks: Ranks,
     progress: Callable[[Progress], None],
     warn: Callable[[str], None],
 ) -> Run:
-    assembly = assemble(c, cache_dir=directory.cache)
+    assembly = ranks.first_alone(lambda: assemble(c, cache_dir=directory.cache))
     for message in assembly.warnings:
         warn(message)
     checkpoint = directory.load_checkpoint()
     if checkpoint is not None:
+        ranks.refuse_other_count(checkpoint, directory.path)
         _refuse_other_images(directory, assembly)
+    ranks.wait()
     directory.write_description(assembly.describe())
 
     players, state = assembly.players(), _State()
@@ -129,16 +137,19 @@ def _train(
     watch = Watch(levels=assembly.value_range.levels)
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
+    share(players, ranks)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
     directory.read_metrics()  # damaged ones are said now, not when training ends
 
     def draw_synthetic() -> SyntheticBatch:
         native, indices = synthetic_stream.next_with_indices()
         images = players.route.put(assembly.first_stage(assembly.synthetic.encode(native)))
-        return SyntheticBatch(images, None if players.task is None else players.task.labels_of(indices))
+        return ranks.part_of(
+            SyntheticBatch(images, None if players.task is None else players.task.labels_of(indices))
+        )
 
     def draw_real() -> torch.Tensor:
-        return players.route.put(assembly.real.encode(real_stream.next()))
+        return ranks.part(players.route.put(assembly.real.encode(real_stream.next())))
 
     t = settings_without_idle_phases(c.training, players)
     turns = sum(length for _, length in phases_of(t))
@@ -147,17 +158,18 @@ def _train(
         if doubt is not None:
             warn(doubt)
     started, first_turn = time.monotonic(), state.turn
-    tracker = TensorBoardTracker(directory.path / "tensorboard", resume_at=state.turn)
+    tracked = directory.path / "tensorboard" if ranks.writes else None
+    tracker = TensorBoardTracker(tracked, resume_at=state.turn)
 
     def checkpoint_now() -> None:
         saved = _snapshot(players, state, synthetic_stream, real_stream, watch)
-        directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size()})
+        directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size(), "ranks": ranks.count})
 
     def record(row: dict[str, Any]) -> None:
         directory.append_metrics(row)
         tracker.add(row)
 
-    with closing(tracker), _interruptible() as interrupted:
+    with closing(tracker), interruptible() as interrupted:
         while state.turn < turns:
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
@@ -181,10 +193,12 @@ def _train(
             state.turn += 1
             last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
             due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase
+            if players.task is not None and phase == "warmup_self_ensembling" and last_of_phase:
+                players.task.keep_surest_start()
 
             # -- log it ---------------------------------------------------------------------------------------
             if (step + 1) % c.run.log_every == 0 or due:
-                numbers = _finite(metrics, directory, turn=state.turn)
+                numbers = _finite(ranks.mean(metrics), directory, turn=state.turn)
                 elapsed = time.monotonic() - started
                 left = elapsed / (state.turn - first_turn) * (turns - state.turn)
                 record({"kind": "step", "phase": phase, "step": step + 1, "turn": state.turn, **numbers,
@@ -198,23 +212,27 @@ def _train(
             if due:
                 _refuse_diverged(players, directory, turn=state.turn)
                 if phase == "adversarial":
-                    sheet = sample_sheet(assembly, players.averaged_refiner)
-                    write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
+                    if ranks.writes:
+                        sheet = sample_sheet(assembly, players.averaged_refiner)
+                        write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
                     candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
                     keep = candidate.better_than(state.kept)
                     if keep:
                         state.kept = candidate
-                        save_refiner(directory.weights, trained_refiner(assembly, players, step=step + 1))
+                        if ranks.writes:
+                            kept = trained_refiner(assembly, players, step=step + 1)
+                            save_refiner(directory.weights, kept)
                     record({"kind": "candidate", "turn": state.turn, **candidate.row(), "kept": keep})
                     for message in watch.observe_candidate(candidate, last=state.turn == turns):
                         warn(message)
                         record({"kind": "warning", "step": step + 1, "turn": state.turn, "message": message})
                 checkpoint_now()
-            if interrupted.is_set() and state.turn < turns:
+            if ranks.any(interrupted.is_set()) and state.turn < turns:
                 _refuse_diverged(players, directory, turn=state.turn)
                 checkpoint_now()
                 raise KeyboardInterrupt
     assert state.kept is not None, "the last step is always a candidate"
+    ranks.wait()
     lost = unlike_kept(state.kept, directory.weights)
     if lost is not None:
         raise RunError(
@@ -305,27 +323,6 @@ def _refuse_other_images(directory: RunDirectory, assembly: Assembly) -> None:
 def _labels_digest(description: dict[str, Any]) -> str | None:
     labels = description.get("labels")
     return labels["sha256"] if isinstance(labels, dict) else labels  # the first runs wrote the digest alone
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event, to be obeyed between two turns; a second SIGINT interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-
-    def handle(number: int, _frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _snapshot(

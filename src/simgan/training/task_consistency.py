@@ -12,13 +12,15 @@ for classes and the smooth L1 of standardized values otherwise.
 
 A T that knows synthetic images alone reads real ones wrongly, and then teaches R to give a label the shapes of another.
 So for classes T also learns from unlabelled real images, by `simgan.tasks.self_ensembling`, and from shapes more varied
-than the simulator's. Real labels play no part.
+than the simulator's. Several T start side by side; the one that reads real images with the least doubt goes on. Real
+labels play no part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,13 +28,35 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from simgan.tasks import SelfEnsembling, ShapeAugmentation, StandardAugmentation
-from simgan.tasks.network import build_network
+from simgan.tasks.network import TaskNetwork, build_network
 
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 0.05
 _LABEL_SMOOTHING = (
     0.05  # in T's own updates: what is too sure of drawn images is sure of wrong readings of real ones
 )
+
+
+@dataclass
+class _Start:
+    """One T with what it learns by."""
+
+    network: TaskNetwork
+    optimizer: torch.optim.Optimizer
+    ensembling: SelfEnsembling | None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ensembling": None if self.ensembling is None else self.ensembling.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ensembling is not None:
+            self.ensembling.load_state_dict(state["ensembling"])
 
 
 class TaskConsistency:
@@ -46,13 +70,14 @@ class TaskConsistency:
         names: tuple[str, ...],
         weight: float,
         self_ensembling_weight: float,
+        starts: int,
         image_shape: tuple[int, int, int],
         device: torch.device,
         seed: int,
     ) -> None:
         """`labels` of all synthetic images: (n,) int64 below `classes`, or, with `classes` None, (n, d) values in the
         columns `names`, which say how augmentation moves them. Self-ensembling is for classes: for values its weight
-        is of no effect.
+        is of no effect. Without it there is one start, since nothing would tell which is the best.
         """
         self.weight = weight
         self._names = names
@@ -61,49 +86,77 @@ class TaskConsistency:
         outputs = classes if classes is not None else labels.shape[1]
         if not self._is_class:
             self._mean, self._deviation = self._labels.mean(0), self._labels.std(0).clamp_min(1e-6)
-        self.network = build_network(*image_shape, outputs, seed=seed).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
-        )
-        self._standard, self._shapes = StandardAugmentation(), ShapeAugmentation()
-        self.ensembling: SelfEnsembling | None = None
+        prior = None
         if classes is not None and self_ensembling_weight:
             prior = torch.bincount(labels, minlength=classes).float().to(device) / len(labels)
-            self.ensembling = SelfEnsembling(self.network, prior, weight=self_ensembling_weight)
+        self._starts: list[_Start] = []
+        for number in range(1 if prior is None else starts):
+            network = build_network(*image_shape, outputs, seed=seed + number).to(device)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+            ensembling = None
+            if prior is not None:
+                ensembling = SelfEnsembling(network, prior, weight=self_ensembling_weight)
+            self._starts.append(_Start(network, optimizer, ensembling))
+        self._standard, self._shapes = StandardAugmentation(), ShapeAugmentation()
         self._generator = torch.Generator().manual_seed(seed)
         self._dropout_seed = torch.Generator().manual_seed(seed + 1)
+
+    @property
+    def network(self) -> TaskNetwork:
+        """T: the start that was kept, or the first while there are several."""
+        return self._starts[0].network
+
+    @property
+    def ensembling(self) -> SelfEnsembling | None:
+        """What T learns from real images by; None where it does not."""
+        return self._starts[0].ensembling
+
+    def keep_surest_start(self) -> None:
+        """Drops all starts but the one whose teacher reads real images with the least doubt."""
+        self._starts.sort(
+            key=lambda start: 0.0 if start.ensembling is None else float(start.ensembling.doubt)
+        )
+        del self._starts[1:]
 
     def labels_of(self, indices: Tensor) -> Tensor:
         """The labels of synthetic images number `indices`."""
         return self._labels[indices]
 
-    def loss(self, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """ℓ(T(augmented images), labels), mean over the batch; images (N, C, H, W) in [-1, 1] → scalar."""
+        return self._loss(self.network, images, labels)
+
+    def update(self, images: Tensor, labels: Tensor, *, real: Tensor | None = None) -> Tensor:
+        """One optimizer step of T (of each start) on ℓ(T(images), labels), and on unlabelled `real` images where they
+        are given and there is self-ensembling; the mean of the losses.
+        """
+        return torch.stack([self._update(start, images, labels, real) for start in self._starts]).mean()
+
+    def _update(self, start: _Start, images: Tensor, labels: Tensor, real: Tensor | None) -> Tensor:
+        network, ensembling = start.network, start.ensembling
+        network.requires_grad_(True)
+        loss = self._loss(network, images, labels, label_smoothing=_LABEL_SMOOTHING)
+        if ensembling is not None and real is not None:
+            disturbed, for_teacher = self._augment_shapes(real), self._augment_standard(real)
+            with self._seeded_dropout():
+                loss = loss + ensembling.loss(network.train()(disturbed), for_teacher)
+        start.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        start.optimizer.step()
+        network.requires_grad_(False)  # the refiner's update passes through T and leaves it alone
+        if ensembling is not None:
+            ensembling.follow(network)
+        return loss.detach()
+
+    def _loss(
+        self, network: TaskNetwork, images: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+    ) -> Tensor:
         augmented, moved = self._augment(images, labels)
         with self._seeded_dropout():
-            out = self.network.train()(augmented)
+            out = network.train()(augmented)
         if self._is_class:
             return cross_entropy(out, moved.to(out.device), label_smoothing=label_smoothing)
         return smooth_l1_loss(out, ((moved - self._mean) / self._deviation).to(out.device))
-
-    def update(self, images: Tensor, labels: Tensor, *, real: Tensor | None = None) -> Tensor:
-        """One optimizer step of T on ℓ(T(images), labels), and on unlabelled `real` images where they are given and
-        there is self-ensembling; the loss.
-        """
-        self.network.requires_grad_(True)
-        loss = self.loss(images, labels, label_smoothing=_LABEL_SMOOTHING)
-        if self.ensembling is not None and real is not None:
-            disturbed, for_teacher = self._augment_shapes(real), self._augment_standard(real)
-            with self._seeded_dropout():
-                read = self.network.train()(disturbed)
-                loss = loss + self.ensembling.loss(read, for_teacher)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.network.requires_grad_(False)  # the refiner's update passes through T and leaves it alone
-        if self.ensembling is not None:
-            self.ensembling.follow(self.network)
-        return loss.detach()
 
     def _augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images and labels disturbed: by shape too where labels are classes, which any shape may have."""
@@ -130,17 +183,14 @@ class TaskConsistency:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "starts": [start.state_dict() for start in self._starts],
             "generator": self._generator.get_state(),
             "dropout_seed": self._dropout_seed.get_state(),
-            "ensembling": None if self.ensembling is None else self.ensembling.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        del self._starts[len(state["starts"]) :]  # one of them may have been kept already
+        for start, saved in zip(self._starts, state["starts"], strict=True):
+            start.load_state_dict(saved)
         self._generator.set_state(state["generator"])
         self._dropout_seed.set_state(state["dropout_seed"])
-        if self.ensembling is not None:
-            self.ensembling.load_state_dict(state["ensembling"])

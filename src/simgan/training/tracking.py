@@ -10,9 +10,10 @@ from typing import Any
 class TensorBoardTracker:
     """Writes numeric metrics as scalars; silently nothing where the package `tensorboard` is missing."""
 
-    def __init__(self, folder: Path, *, resume_at: int) -> None:
+    def __init__(self, folder: Path | None, *, resume_at: int) -> None:
+        """`folder` None: nothing is written."""
         self._writer: Any = None
-        if importlib.util.find_spec("tensorboard") is not None:
+        if folder is not None and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             # Rows after the checkpoint are written again: TensorBoard drops the old ones from there on.
