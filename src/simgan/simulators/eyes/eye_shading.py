@@ -21,7 +21,7 @@ class EyeLook:
     """Radiance of the eyeball, and which part of it is seen."""
 
     radiance: torch.Tensor
-    part: torch.Tensor  # int32: SCLERA, IRIS, PUPIL
+    part: torch.Tensor  # uint8: SCLERA, IRIS, PUPIL
 
 
 def shade_eye(p: Parameters, at: Lights, hit: EyeHit, ray: Vector, *, lid_shadow: torch.Tensor) -> EyeLook:
@@ -32,7 +32,9 @@ def shade_eye(p: Parameters, at: Lights, hit: EyeHit, ray: Vector, *, lid_shadow
     pupil_share = 1 - ramp(iris_radius, p["pupil_radius_mm"] - soft, p["pupil_radius_mm"] + soft)
 
     light = diffuse(p, at, hit.normal, 0.25) * lid_shadow
-    sclera = _sclera(p, hit) * light
+    sclera = (
+        _sclera(p, hit) * light * (1 - 0.25 * (~hit.seen))
+    )  # flesh where a ray passes the eyeball in a corner
     iris = _iris(p, hit, iris_radius) * _light_through_cornea(p, at, hit) * lid_shadow
     pupil = p["bright_pupil"] * p["bright_pupil_albedo"] * (p["key"] + p["ambient"]) + 0.004
     inner = mixed(iris, pupil * torch.ones_like(iris), pupil_share)
@@ -41,10 +43,9 @@ def shade_eye(p: Parameters, at: Lights, hit: EyeHit, ray: Vector, *, lid_shadow
     ball = mixed(
         inner, sclera, ramp(hit.off_axis, p["iris_radius_mm"] - 0.6 * edge, p["iris_radius_mm"] + 0.4 * edge)
     )
-    flesh = 0.35 * light  # where a ray passes the eyeball in a corner
-    radiance = torch.where(hit.seen, ball, flesh) + mirrored(p, at, hit.normal, ray) * lid_shadow * hit.seen
-    part = torch.full_like(in_pupil, SCLERA, dtype=torch.int32)
-    part = torch.where(hit.through, torch.where(in_pupil, PUPIL, IRIS).to(torch.int32), part)
+    radiance = ball + mirrored(p, at, hit.normal, ray) * lid_shadow * hit.seen
+    part = torch.full_like(in_pupil, SCLERA, dtype=torch.uint8)
+    part = torch.where(hit.through, torch.where(in_pupil, PUPIL, IRIS).to(torch.uint8), part)
     return EyeLook(radiance, part)
 
 

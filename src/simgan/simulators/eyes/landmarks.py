@@ -16,7 +16,7 @@ MARGIN_POINTS = 16
 CARUNCLE_POINTS = 7
 IRIS_POINTS = 32
 _RIM_POINTS = 64
-_ROUNDS = 25
+_ROUNDS = 12
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,13 +39,13 @@ _PERSON: dict[str, Distribution] = {
     "pupil_nasal_mm": Uniform(0.0, 0.35),
     "iris_texture": OneOf(N_TEXTURES),
     "iris_turn_deg": Uniform(0, 360),
-    "iris_albedo": LogUniform(0.03, 0.26),
+    "iris_albedo": LogUniform(0.025, 0.22),
     "iris_contrast": Uniform(0.2, 0.8),
     "limbus_mm": Uniform(0.3, 1.1),
     "limbus_darkness": Uniform(0.2, 0.8),
-    "sclera_albedo": Normal(0.62, 0.07),
+    "sclera_albedo": Normal(0.68, 0.07),
     "vein_texture": OneOf(N_TEXTURES),
-    "vein_strength": Uniform(0.0, 0.45),
+    "vein_strength": Uniform(0.0, 0.6),
     # lids: the interior margin, from the caruncle to the outer corner
     "opening_width_mm": Normal(24.5, 1.2),
     "canthus_x_mm": Normal(-11.8, 0.5),
@@ -66,12 +66,12 @@ _PERSON: dict[str, Distribution] = {
     "waterline_mm": Uniform(0.7, 1.6),
     "upper_lash_mm": Uniform(2.0, 6.0),
     "lower_lash_mm": Uniform(1.0, 3.5),
-    "upper_lash_strength": Uniform(0.3, 1.0),
+    "upper_lash_strength": Uniform(0.5, 1.0),
     "lower_lash_strength": Uniform(0.05, 0.6),
     "lash_spacing_mm": Uniform(0.45, 1.1),
     "lash_fan": Uniform(0.4, 1.2),
     # the face around
-    "skin_albedo": LogUniform(0.12, 0.6),
+    "skin_albedo": LogUniform(0.1, 0.5),
     "skin_texture": OneOf(N_TEXTURES),
     "skin_contrast": Uniform(0.04, 0.2),
     "skin_gloss": Uniform(0.0, 0.12),
@@ -92,7 +92,7 @@ _POSE: dict[str, Distribution] = {
     "pupil_radius_mm": Uniform(1.1, 3.6),
     "squint": Uniform(0.6, 1.1),  # times the height of the opening
     "distance_mm": LogUniform(80, 600),
-    "width_share": Uniform(0.56, 0.8),  # width of the opening over the width of the image, seen frontally
+    "width_share": Uniform(0.6, 0.86),  # width of the opening over the width of the image, seen frontally
     "shift_x": Normal(0, 0.03),  # of the opening's middle from the image's, in image widths
     "shift_y": Normal(0, 0.03),
 }
@@ -100,10 +100,10 @@ _POSE: dict[str, Distribution] = {
 _LIGHT: dict[str, Distribution] = {
     "key_yaw_deg": Uniform(-75, 75),
     "key_pitch_deg": Uniform(-15, 75),
-    "key": LogUniform(0.25, 1.3),
-    "ambient": LogUniform(0.15, 0.8),
+    "key": LogUniform(0.35, 2.0),
+    "ambient": LogUniform(0.12, 0.7),
     "sky": Uniform(0.1, 0.6),  # how much brighter the ambient light is from above than from below
-    "glint": LogUniform(1.5, 30),
+    "glint": LogUniform(15, 300),
     "glint_size": LogUniform(0.0006, 0.01),  # 1 − cos of its angle
     "lamp": Chance(0.35),  # a second, small light near the camera
     "lamp_yaw_deg": Uniform(-25, 25),
@@ -113,14 +113,14 @@ _LIGHT: dict[str, Distribution] = {
     "window_pitch_deg": Uniform(10, 50),
     "window_width": Uniform(0.12, 0.45),
     "window_height": Uniform(0.12, 0.5),
-    "window_light": LogUniform(1.5, 10),
-    "room_light": Uniform(0.1, 0.6),
+    "window_light": LogUniform(4, 40),
+    "room_light": Uniform(0.3, 2.0),
     "socket_shadow": Uniform(0.1, 0.6),
 }
 
 _CAMERA: dict[str, Distribution] = {
-    "exposure": LogUniform(0.4, 1.3),
-    "gamma": Uniform(0.4, 0.9),  # 0 linear, 1 square root
+    "exposure": LogUniform(0.3, 1.1),
+    "gamma": Uniform(0.2, 0.7),  # 0 linear, 1 square root
     "haze": Uniform(0.0, 0.03),
     "vignette": Uniform(0.0, 0.15),
     "blur_px": Uniform(0.3, 0.65),

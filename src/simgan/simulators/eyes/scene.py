@@ -8,6 +8,7 @@ camera at (0, 0, distance), so a point (x, y, z) of the camera's axes (x right, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ from simgan.simulators.eyes.vectors import (
 )
 
 Size = tuple[int, int]  # height, width
+Turn = Callable[[Vector], Vector]  # from one frame to another
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,22 @@ class Scene:
             kind = dtype if x.is_floating_point() else x.dtype
             return x.to(device, kind).reshape(-1, *(1,) * (dimensions - 1))
 
+        return self._each(view)
+
+    def part(self, images: slice) -> Scene:
+        """The scene of some of the images."""
+        return self._each(lambda x: x[images])
+
+    def flattened(self) -> Scene:
+        """The same with numbers as (n, 1) instead of (n, 1, 1)."""
+        return self._each(lambda x: x.flatten(1))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Scene:
         def matrix(m: Matrix) -> Matrix:
-            rows = [(view(a), view(b), view(c)) for a, b, c in m]
+            rows = [(change(a), change(b), change(c)) for a, b, c in m]
             return (rows[0], rows[1], rows[2])
 
-        return Scene({name: view(x) for name, x in self.p.items()}, matrix(self.head), matrix(self.eye))
+        return Scene({name: change(x) for name, x in self.p.items()}, matrix(self.head), matrix(self.eye))
 
     def project(self, point: Vector) -> tuple[torch.Tensor, torch.Tensor]:
         """(u, v) of points of the camera's axes."""
@@ -87,6 +100,7 @@ def build_scene(drawn: Parameters, size: Size) -> Scene:
     p["iris_cos"], p["iris_sin"] = p["iris_turn_deg"].deg2rad().cos(), p["iris_turn_deg"].deg2rad().sin()
     p["pupil_x"] = -p["pupil_nasal_mm"]
     p["upper_height_mm"], p["lower_height_mm"] = opening_heights(p)
+    p["lash_hang_mm"] = (2.0 - 0.1 * p["eye_pitch_deg"]).clamp(0.3, 4.0)
     axis = direction(p["eye_yaw_deg"], p["eye_pitch_deg"])
     p["cornea_x"], p["cornea_y"] = axis[0] * 12, axis[1] * 12
 
