@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from simgan.simulators.eyes.eyeball import EyeHit
@@ -16,37 +14,24 @@ from simgan.simulators.eyes.vectors import Vector
 SCLERA, IRIS, PUPIL = 1, 2, 3  # classes of the mask; 0 is skin and everything else
 
 
-@dataclass(frozen=True)
-class EyeLook:
-    """Radiance of the eyeball, and which part of it is seen."""
-
-    radiance: torch.Tensor
-    part: torch.Tensor  # uint8: SCLERA, IRIS, PUPIL
-
-
-def shade_eye(p: Parameters, at: Lights, hit: EyeHit, ray: Vector, *, lid_shadow: torch.Tensor) -> EyeLook:
-    """The eye at these hits. `lid_shadow` is the share of light that lids and lashes leave."""
+def shade_eye(
+    p: Parameters, at: Lights, hit: EyeHit, ray: Vector, *, lid_shadow: torch.Tensor
+) -> torch.Tensor:
+    """Radiance of the eye at these hits. `lid_shadow` is the share of light that lids and lashes leave."""
     iris_radius = (hit.iris_x * hit.iris_x + hit.iris_y * hit.iris_y).sqrt()
-    soft = 0.5 / p["px_per_mm"]
-    in_pupil = iris_radius < p["pupil_radius_mm"]
+    soft = 0.25 / p["px_per_mm"]
     pupil_share = 1 - ramp(iris_radius, p["pupil_radius_mm"] - soft, p["pupil_radius_mm"] + soft)
-
     light = diffuse(p, at, hit.normal, 0.25) * lid_shadow
     sclera = (
         _sclera(p, hit) * light * (1 - 0.25 * (~hit.seen))
     )  # flesh where a ray passes the eyeball in a corner
     iris = _iris(p, hit, iris_radius) * _light_through_cornea(p, at, hit) * lid_shadow
     pupil = p["bright_pupil"] * p["bright_pupil_albedo"] * (p["key"] + p["ambient"]) + 0.004
-    inner = mixed(iris, pupil * torch.ones_like(iris), pupil_share)
+    inner = mixed(iris, pupil, pupil_share)
     # The limbus is no line: the sclera is clearer and darker toward it.
-    edge = p["limbus_mm"]
-    ball = mixed(
-        inner, sclera, ramp(hit.off_axis, p["iris_radius_mm"] - 0.6 * edge, p["iris_radius_mm"] + 0.4 * edge)
-    )
-    radiance = ball + mirrored(p, at, hit.normal, ray) * lid_shadow * hit.seen
-    part = torch.full_like(in_pupil, SCLERA, dtype=torch.uint8)
-    part = torch.where(hit.through, torch.where(in_pupil, PUPIL, IRIS).to(torch.uint8), part)
-    return EyeLook(radiance, part)
+    begins, ends = p["iris_radius_mm"] - 0.6 * p["limbus_mm"], p["iris_radius_mm"] + 0.4 * p["limbus_mm"]
+    ball = mixed(inner, sclera, ramp(hit.off_axis, begins, ends))
+    return ball + mirrored(p, at, hit.normal, ray) * lid_shadow * hit.seen
 
 
 def _sclera(p: Parameters, hit: EyeHit) -> torch.Tensor:

@@ -25,7 +25,7 @@ LID_SPREAD = 13.4  # where the dome meets the face
 LID_SOFTNESS = 0.3
 CORNEA_LIFT = 0.8
 _UPPER_FOLLOWS = 0.13  # mm for each degree that the eye looks up or down
-_LOWER_FOLLOWS = -0.06
+_LOWER_FOLLOWS = -0.09
 
 
 def opening_heights(p: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +66,13 @@ def _arch(t: torch.Tensor, bow: torch.Tensor, peak: torch.Tensor, roundness: tor
     u = t + peak * bow
     q = (4 * u * (1 - u)).clamp(min=0)
     return q.sqrt() * (1 - roundness) + q * roundness
+
+
+def inside_opening(p: Parameters, edge: Margins, y: torch.Tensor) -> torch.Tensor:
+    """How far (x, y) lies inside the opening, mm along x or y; negative outside."""
+    width = p["opening_width_mm"]
+    between = torch.minimum(edge.t * width, (1 - edge.t) * width)
+    return torch.minimum(torch.minimum(edge.upper - y, y - edge.lower), between)
 
 
 def height(p: Parameters, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from simgan.simulators.eyes.eyeball import meet_cornea, meet_iris
-from simgan.simulators.eyes.face import height, margins
+from simgan.simulators.eyes.face import height, inside_opening, margins, meet_face
 from simgan.simulators.eyes.scene import Scene
 from simgan.simulators.eyes.vectors import Vector, turn
 
@@ -17,6 +17,7 @@ CARUNCLE_POINTS = 7
 IRIS_POINTS = 32
 _RIM_POINTS = 64
 _ROUNDS = 12
+_SHARE_POINTS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,26 @@ def find_landmarks(scene: Scene) -> Landmarks:
         caruncle=_points(wide, _caruncle_points(wide)),
         iris_rim=_points(wide, limbus),
     )
+
+
+def visible_share(scene: Scene, ellipses: Ellipses) -> torch.Tensor:
+    """The share (n) of each ellipse that the lids leave free, by rays through points spread evenly over it.
+
+    The points are those of Vogel's sunflower: radius √((k + ½)/K), angle k times the golden angle.
+    """
+    wide = scene.shaped(2, scene.p["key"].device, torch.float64)
+    k = torch.arange(_SHARE_POINTS, dtype=torch.float64)[None]
+    radius, turn_by = ((k + 0.5) / _SHARE_POINTS).sqrt(), k * (math.pi * (3 - 5**0.5))
+    tilt = torch.deg2rad(ellipses.angle_deg)[:, None]
+    along, across = (
+        ellipses.major_px[:, None] * radius * turn_by.cos(),
+        ellipses.minor_px[:, None] * radius * turn_by.sin(),
+    )
+    u = ellipses.centre_px[:, :1] + along * tilt.cos() - across * tilt.sin()
+    v = ellipses.centre_px[:, 1:] - along * tilt.sin() - across * tilt.cos()
+    origin, ray = wide.rays(u, v)
+    x, y, _ = meet_face(wide.p, wide.in_head(origin), wide.in_head(ray))
+    return (inside_opening(wide.p, margins(wide.p, x), y) > 0).to(torch.float64).mean(1)
 
 
 def _points(scene: Scene, at: Vector) -> torch.Tensor:

@@ -90,7 +90,7 @@ _POSE: dict[str, Distribution] = {
     "eye_pitch_deg": Uniform(-25, 20),  # relative to the head
     "eye_yaw_deg": Uniform(-30, 30),
     "pupil_radius_mm": Uniform(1.1, 3.6),
-    "squint": Uniform(0.6, 1.1),  # times the height of the opening
+    "squint": Uniform(0.65, 1.15),  # times the height of the opening
     "distance_mm": LogUniform(80, 600),
     "width_share": Uniform(0.6, 0.86),  # width of the opening over the width of the image, seen frontally
     "shift_x": Normal(0, 0.03),  # of the opening's middle from the image's, in image widths
@@ -119,9 +119,9 @@ _LIGHT: dict[str, Distribution] = {
 }
 
 _CAMERA: dict[str, Distribution] = {
-    "exposure": LogUniform(0.3, 1.1),
+    "exposure": LogUniform(0.35, 1.5),
     "gamma": Uniform(0.2, 0.7),  # 0 linear, 1 square root
-    "haze": Uniform(0.0, 0.03),
+    "haze": Uniform(0.0, 0.02),
     "vignette": Uniform(0.0, 0.15),
     "blur_px": Uniform(0.3, 0.65),
     "read_noise": Uniform(0.0, 0.004),  # shares of full scale, before the tone curve
@@ -158,18 +158,18 @@ _PSEUDO_REAL: dict[str, Distribution] = {
     "key_yaw_deg": Uniform(-85, 85),
     "key_pitch_deg": Uniform(20, 80),
     "key": LogUniform(0.5, 2.2),
-    "ambient": LogUniform(0.06, 0.35),
+    "ambient": LogUniform(0.1, 0.5),
     "sky": Uniform(0.3, 0.8),
     "lamp": Chance(0.6),
     "window": Chance(0.25),
     "socket_shadow": Uniform(0.4, 0.9),
-    "exposure": LogUniform(0.25, 1.2),
+    "exposure": LogUniform(0.5, 2.0),
     "gamma": Uniform(0.6, 1.0),
-    "haze": Uniform(0.02, 0.1),
+    "haze": Uniform(0.01, 0.06),
     "vignette": Uniform(0.1, 0.45),
-    "blur_px": Uniform(0.5, 1.1),
-    "read_noise": Uniform(0.006, 0.025),
-    "shot_noise": Uniform(0.01, 0.04),
+    "blur_px": Uniform(0.45, 0.9),
+    "read_noise": Uniform(0.002, 0.008),
+    "shot_noise": Uniform(0.006, 0.02),
     "bright_pupil": Chance(0.08),
 }
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from simgan.errors import ConfigurationError
-from simgan.simulators.eyes.eye_shading import IRIS, PUPIL
-from simgan.simulators.eyes.landmarks import Landmarks, find_landmarks
+from simgan.simulators.eyes.landmarks import Landmarks, find_landmarks, visible_share
 from simgan.simulators.eyes.looks import LOOKS, Look, draw_parameters, persons_of
 from simgan.simulators.eyes.scene import Scene, Size, build_scene
 from simgan.simulators.eyes.sensor import expose
@@ -65,16 +64,13 @@ def simulate_eyes(
         images.append(expose(part.p, radiance))
         masks.append(mask)
     landmarks = find_landmarks(scene)
-    mask = torch.cat(masks)[:, None]
-    pupil = (mask == PUPIL).sum((1, 2, 3)).cpu()
-    iris = pupil + (mask == IRIS).sum((1, 2, 3)).cpu()
     return EyeBatch(
         images=torch.cat(images)[:, None],
-        masks=mask,
+        masks=torch.cat(masks)[:, None],
         landmarks=landmarks,
         parameters=parameters,
-        pupil_visible=_share(pupil, landmarks.pupil.major_px * landmarks.pupil.minor_px),
-        iris_visible=_share(iris, landmarks.iris.major_px * landmarks.iris.minor_px),
+        pupil_visible=visible_share(scene, landmarks.pupil),
+        iris_visible=visible_share(scene, landmarks.iris),
         persons=torch.from_numpy(persons_of(chosen, seed, indices)),
     )
 
@@ -95,10 +91,6 @@ def check_request(count: int, size: Size, seed: int, look: str, start: int = 0) 
     if faults:
         raise ConfigurationError(faults)
     return LOOKS[look]
-
-
-def _share(pixels: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
-    return (pixels / (torch.pi * axes).clamp(min=1e-6)).clamp(max=1.0)
 
 
 def _parts(scene: Scene, size: Size, device: torch.device) -> Iterator[Scene]:

@@ -56,7 +56,7 @@ def finish_skin(
     """Radiance of lids and face with folds, wet lid edge and lashes; and the share of light that lashes let through
     to the eye."""
     above, below = y - edge.upper, edge.lower - y
-    between = ramp(edge.t, -0.03, 0.06) * (1 - ramp(edge.t, 0.94, 1.03))
+    between = ramp(edge.t, -0.03, 0.06) * (1 - ramp(edge.t, 0.86, 1.0))
     waterline = 0.6 * bump((below - 0.4 * p["waterline_mm"]) * (1 / p["waterline_mm"])) * between
     skin = mixed(face.radiance * _folds(p, edge, above, below), face.wet, waterline)
     over_skin, over_eye = lashes(p, x, edge, above, below)

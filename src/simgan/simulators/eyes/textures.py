@@ -50,9 +50,13 @@ def _skin(random: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _vein(random: np.random.Generator) -> NDArray[np.float64]:
-    """Zero crossings of noise are winding lines; a second noise lets them fade."""
-    lines = np.exp(-np.square(_waves(random, 1.6, 2) / 0.09))
-    return np.asarray(np.clip(lines * (0.5 + 0.5 * _waves(random, 1.5, 2)), 0, 1))
+    """Zero crossings of noise are winding lines; a second noise lets them fade. Three such nets."""
+    nets = [
+        np.exp(-np.square(_waves(random, 1.5, 2 + k) / 0.13))
+        * np.clip(0.6 + 0.8 * _waves(random, 1.5, 2), 0, 1)
+        for k in range(3)
+    ]
+    return np.asarray(np.max(nets, axis=0))
 
 
 def _iris(random: np.random.Generator) -> NDArray[np.float64]:
