@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from simgan.simulators.eyes.looks import Parameters
-from simgan.simulators.eyes.scene import Scene
 from simgan.simulators.eyes.shapes import ramp
 from simgan.simulators.eyes.vectors import Vector, direction, dot
 
@@ -24,9 +23,8 @@ class Lights:
     window_up: Vector
 
 
-def lights(scene: Scene) -> Lights:
+def directions(p: Parameters) -> Lights:
     """The lights in the camera's axes."""
-    p = scene.p
     zero = torch.zeros_like(p["key"])
     yaw, pitch = p["window_yaw_deg"], p["window_pitch_deg"]
     return Lights(
@@ -37,6 +35,15 @@ def lights(scene: Scene) -> Lights:
         direction(yaw + 90, zero),
         direction(yaw, pitch + 90),
     )
+
+
+def lights(p: Parameters, frame: str) -> Lights:
+    """The lights in the frame of the "head" or the "eye", from the scene's numbers."""
+
+    def light(name: str) -> Vector:
+        return (p[f"{frame}_{name}_x"], p[f"{frame}_{name}_y"], p[f"{frame}_{name}_z"])
+
+    return Lights(*(light(field.name) for field in fields(Lights)))
 
 
 def diffuse(p: Parameters, at: Lights, normal: Vector, wrap: float) -> torch.Tensor:

@@ -73,7 +73,7 @@ _PERSON: dict[str, Distribution] = {
     # the face around
     "skin_albedo": LogUniform(0.1, 0.5),
     "skin_texture": OneOf(N_TEXTURES),
-    "skin_contrast": Uniform(0.04, 0.2),
+    "skin_contrast": Uniform(0.03, 0.13),
     "skin_gloss": Uniform(0.0, 0.12),
     "nose_slope": Uniform(0.01, 0.05),
     "temple_slope": Uniform(0.01, 0.035),
@@ -146,7 +146,7 @@ _PSEUDO_REAL: dict[str, Distribution] = {
     "upper_lash_strength": Uniform(0.6, 1.0),
     "lower_lash_strength": Uniform(0.2, 0.8),
     "skin_albedo": LogUniform(0.2, 0.5),
-    "skin_contrast": Uniform(0.12, 0.35),
+    "skin_contrast": Uniform(0.08, 0.2),
     "skin_gloss": Uniform(0.05, 0.3),
     "head_pitch_deg": Normal(-4, 8),
     "head_yaw_deg": Normal(0, 12),

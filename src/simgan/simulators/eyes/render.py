@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,10 @@ from simgan.simulators.eyes.tracing import PLACES, draw
 VERSION = 1  # raise it whenever the same seed would draw something else
 
 MIN_SIDE, MAX_SIDE = 16, 1024
-_PLACES_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 25}  # more would leave the fast memory
+_PLACES_AT_ONCE = {
+    "cpu": 1 << 17,
+    "cuda": 1 << 25,
+}  # more would leave the fast memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +60,11 @@ def simulate_eyes(
     indices = np.arange(start, start + count, dtype=np.int64)
     parameters = draw_parameters(chosen, seed, indices)
     scene = build_scene(parameters, size)
-    images, masks = [], []
-    for part in _parts(scene, size, place):
-        radiance, mask = draw(part, size)
-        images.append(expose(part.p, radiance))
-        masks.append(mask)
+    images, masks = _render(scene, size, place)
     landmarks = find_landmarks(scene)
     return EyeBatch(
-        images=torch.cat(images)[:, None],
-        masks=torch.cat(masks)[:, None],
+        images=images[:, None],
+        masks=masks[:, None],
         landmarks=landmarks,
         parameters=parameters,
         pupil_visible=visible_share(scene, landmarks.pupil),
@@ -93,9 +91,14 @@ def check_request(count: int, size: Size, seed: int, look: str, start: int = 0) 
     return LOOKS[look]
 
 
-def _parts(scene: Scene, size: Size, device: torch.device) -> Iterator[Scene]:
-    """The scene in parts that fit the fast memory, shaped for (n, rows, columns)."""
+def _render(scene: Scene, size: Size, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and masks, (n, h, w) uint8, drawn in parts that fit the fast memory."""
     at_once = max(1, _PLACES_AT_ONCE.get(device.type, 1 << 17) // (size[0] * size[1] * PLACES))
     whole = scene.shaped(3, device, torch.float32)
+    images, masks = [], []
     for first in range(0, len(scene.p["key"]), at_once):
-        yield whole.part(slice(first, first + at_once))
+        part = whole.part(slice(first, first + at_once))
+        radiance, mask = draw(part, size)
+        images.append(expose(part.p, radiance))
+        masks.append(mask)
+    return torch.cat(images), torch.cat(masks)

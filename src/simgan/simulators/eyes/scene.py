@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from simgan.simulators.eyes.face import height, opening_heights
+from simgan.simulators.eyes.light import directions
 from simgan.simulators.eyes.looks import Parameters
 from simgan.simulators.eyes.vectors import (
     Matrix,
@@ -29,7 +30,6 @@ from simgan.simulators.eyes.vectors import (
 )
 
 Size = tuple[int, int]  # height, width
-Turn = Callable[[Vector], Vector]  # from one frame to another
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ def build_scene(drawn: Parameters, size: Size) -> Scene:
     p["lash_hang_mm"] = (2.0 - 0.1 * p["eye_pitch_deg"]).clamp(0.3, 4.0)
     axis = direction(p["eye_yaw_deg"], p["eye_pitch_deg"])
     p["cornea_x"], p["cornea_y"] = axis[0] * 12, axis[1] * 12
+
+    for frame, axes in (("head", head), ("eye", eye)):
+        for name, toward in vars(directions(p)).items():
+            for letter, value in zip("xyz", turn_back(axes, toward), strict=True):
+                p[f"{frame}_{name}_{letter}"] = value
 
     # The middle between the corners is put near the middle of the image.
     rows, columns = size

@@ -9,7 +9,7 @@ import torch
 from simgan.simulators.eyes.face import Margins, height
 from simgan.simulators.eyes.light import Lights, diffuse
 from simgan.simulators.eyes.looks import Parameters
-from simgan.simulators.eyes.shapes import bump, mixed, ramp
+from simgan.simulators.eyes.shapes import bump, mixed, ramp, rise
 from simgan.simulators.eyes.textures import look_up
 from simgan.simulators.eyes.vectors import Vector, dot, normalized
 
@@ -56,7 +56,7 @@ def finish_skin(
     """Radiance of lids and face with folds, wet lid edge and lashes; and the share of light that lashes let through
     to the eye."""
     above, below = y - edge.upper, edge.lower - y
-    between = ramp(edge.t, -0.03, 0.06) * (1 - ramp(edge.t, 0.86, 1.0))
+    between = rise(edge.t, -0.03, 0.06) * rise(-edge.t, -1.0, -0.86)
     waterline = 0.6 * bump((below - 0.4 * p["waterline_mm"]) * (1 / p["waterline_mm"])) * between
     skin = mixed(face.radiance * _folds(p, edge, above, below), face.wet, waterline)
     over_skin, over_eye = lashes(p, x, edge, above, below)
@@ -72,7 +72,7 @@ def _half_way(to_light: Vector, normal: Vector, ray: Vector) -> torch.Tensor:
 def _folds(p: Parameters, edge: Margins, above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
     """The crease of the upper lid, which opens as the eye looks down, and the fold under the lower lid."""
     across = 4 * edge.t * (1 - edge.t)
-    fade = ramp(across, -1.1, 0.5)
+    fade = rise(across, -1.1, 0.5)
     crease_at = (p["crease_mm"] - 0.08 * p["eye_pitch_deg"].clamp(max=5)) * (
         0.45 + 0.55 * across.clamp(min=0)
     )
@@ -92,7 +92,7 @@ def lashes(
     row hang over the eye where it looks down.
     """
     fan = (edge.t - 0.45) * p["lash_fan"]
-    ends = ramp(edge.t, -0.02, 0.2) * (1 - ramp(edge.t, 1.0, 1.1))
+    ends = rise(edge.t, -0.02, 0.2) * rise(-edge.t, -1.1, -1.0)
     upper, lower = p["upper_lash_strength"] * ends, p["lower_lash_strength"] * ends
     # The upper row stands above its margin and hangs below it; the lower row starts under the other margin. No two
     # of these are ever at one place.

@@ -43,7 +43,7 @@ def _waves(random: np.random.Generator, exponent: float, low: float) -> NDArray[
 
 
 def _skin(random: np.random.Generator) -> NDArray[np.float64]:
-    coarse, fine = _waves(random, 1.8, 2), _waves(random, 0.6, 12)
+    coarse, fine = _waves(random, 1.6, 2), _waves(random, 0.6, 12)
     pores = np.minimum(fine, 0.5) - 0.3
     mixed = coarse + 0.6 * pores
     return np.asarray((mixed - mixed.mean()) / mixed.std())

@@ -7,18 +7,15 @@ own to the eyeball. A pixel is the mean of its four places; its class is that of
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 
 from simgan.simulators.eyes.eye_shading import IRIS, PUPIL, SCLERA, shade_eye
 from simgan.simulators.eyes.eyeball import meet_eye
 from simgan.simulators.eyes.face import Margins, inside_opening, margins, meet_face
-from simgan.simulators.eyes.light import Lights, lights
-from simgan.simulators.eyes.scene import Scene, Size, Turn
-from simgan.simulators.eyes.shapes import mixed, ramp
+from simgan.simulators.eyes.light import lights
+from simgan.simulators.eyes.scene import Scene, Size
+from simgan.simulators.eyes.shapes import mixed, rise
 from simgan.simulators.eyes.skin_shading import Face, finish_skin, shade_face
-from simgan.simulators.eyes.vectors import Vector
 
 PLACES = 4  # in a pixel, at ±¼ from its centre
 
@@ -32,16 +29,15 @@ def draw(scene: Scene, size: Size) -> tuple[torch.Tensor, torch.Tensor]:
     origin, ray = scene.rays(u.reshape(1, 1, -1), v.reshape(1, -1, 1))
     origin, ray = scene.in_head(origin), scene.in_head(ray)
     point = meet_face(p, origin, ray)
-    lit = lights(scene)
-    face = shade_face(p, _turned(lit, scene.in_head), point, ray)
+    face = shade_face(p, lights(p, "head"), point, ray)
     mask = _classes(scene, point[0][:, 1:-1, 1:-1], point[1][:, 1:-1, 1:-1])
     fine = Face(quarters(face.radiance), quarters(face.wet))
-    radiance = _at_places(scene, lit, quarters(point[0]), quarters(point[1]), fine)
+    radiance = _at_places(scene, quarters(point[0]), quarters(point[1]), fine)
     rows = radiance[:, 0::2] + radiance[:, 1::2]
     return (rows[:, :, 0::2] + rows[:, :, 1::2]) * (1 / PLACES), mask
 
 
-def _at_places(scene: Scene, lit: Lights, x: torch.Tensor, y: torch.Tensor, face: Face) -> torch.Tensor:
+def _at_places(scene: Scene, x: torch.Tensor, y: torch.Tensor, face: Face) -> torch.Tensor:
     """Radiance where rays meet the face at (x, y) of the head's frame: (n, 2h, 2w)."""
     p = scene.p
     edge = margins(p, x)
@@ -53,8 +49,7 @@ def _at_places(scene: Scene, lit: Lights, x: torch.Tensor, y: torch.Tensor, face
     seen = scene.flattened()
     origin, ray = seen.rays(column * 0.5 - 0.25, row * 0.5 - 0.25)
     origin, ray = seen.in_eye(origin), seen.in_eye(ray)
-    at_eye = _turned(_turned(lit, _flat), seen.in_eye)
-    eye = shade_eye(seen.p, at_eye, meet_eye(seen.p, origin, ray), ray, lid_shadow=light)
+    eye = shade_eye(seen.p, lights(seen.p, "eye"), meet_eye(seen.p, origin, ray), ray, lid_shadow=light)
     bare = skin.flatten(1)
     both = mixed(bare.gather(1, chosen), eye, opened.gather(1, chosen))
     return bare.scatter(1, chosen, both).reshape(x.shape)
@@ -103,16 +98,7 @@ def _row_and_column(place: torch.Tensor, columns: int) -> tuple[torch.Tensor, to
 
 def _light_in_opening(edge: Margins, y: torch.Tensor) -> torch.Tensor:
     """The share of light that reaches the eye: the lids shade it along their margins and in the corners."""
-    upper = 0.6 * (1 - ramp(edge.upper - y, -0.3, 2.6))
-    lower = 0.2 * (1 - ramp(y - edge.lower, 0.0, 1.2))
-    corners = 0.4 * (1 - ramp(4 * edge.t * (1 - edge.t), 0.0, 0.75))
+    upper = 0.6 * rise(y - edge.upper, -2.6, 0.3)
+    lower = 0.2 * rise(edge.lower - y, -1.2, 0.0)
+    corners = 0.4 * rise(edge.t * (edge.t - 1), -0.19, 0.0)
     return (1 - upper - lower) * (1 - corners)
-
-
-def _turned(lit: Lights, turn: Turn) -> Lights:
-    return Lights(**{field.name: turn(getattr(lit, field.name)) for field in fields(lit)})
-
-
-def _flat(vector: Vector) -> Vector:
-    """(n, 1, 1) -> (n, 1)."""
-    return (vector[0].flatten(1), vector[1].flatten(1), vector[2].flatten(1))
