@@ -1,4 +1,4 @@
-"""The verb `simgan simulate eyes`."""
+"""The verb that draws eyes."""
 
 from __future__ import annotations
 

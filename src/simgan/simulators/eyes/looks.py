@@ -86,7 +86,7 @@ _PERSON: dict[str, Distribution] = {
 _POSE: dict[str, Distribution] = {
     "head_pitch_deg": Uniform(-22, 22),
     "head_yaw_deg": Uniform(-30, 30),
-    "head_roll_deg": Normal(0, 7),
+    "head_roll_deg": Normal(0, 10),
     "eye_pitch_deg": Uniform(-25, 20),  # relative to the head
     "eye_yaw_deg": Uniform(-30, 30),
     "pupil_radius_mm": Uniform(1.1, 3.6),
@@ -100,8 +100,8 @@ _POSE: dict[str, Distribution] = {
 _LIGHT: dict[str, Distribution] = {
     "key_yaw_deg": Uniform(-75, 75),
     "key_pitch_deg": Uniform(-15, 75),
-    "key": LogUniform(0.35, 2.0),
-    "ambient": LogUniform(0.12, 0.7),
+    "key": LogUniform(0.6, 2.5),
+    "ambient": LogUniform(0.1, 0.6),
     "sky": Uniform(0.1, 0.6),  # how much brighter the ambient light is from above than from below
     "glint": LogUniform(15, 300),
     "glint_size": LogUniform(0.0006, 0.01),  # 1 − cos of its angle
@@ -119,7 +119,7 @@ _LIGHT: dict[str, Distribution] = {
 }
 
 _CAMERA: dict[str, Distribution] = {
-    "exposure": LogUniform(0.35, 1.5),
+    "exposure": LogUniform(0.4, 1.5),
     "gamma": Uniform(0.2, 0.7),  # 0 linear, 1 square root
     "haze": Uniform(0.0, 0.02),
     "vignette": Uniform(0.0, 0.15),

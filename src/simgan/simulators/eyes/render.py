@@ -93,7 +93,7 @@ def check_request(count: int, size: Size, seed: int, look: str, start: int = 0) 
 
 def _render(scene: Scene, size: Size, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and masks, (n, h, w) uint8, drawn in parts that fit the fast memory."""
-    at_once = max(1, _PLACES_AT_ONCE.get(device.type, 1 << 17) // (size[0] * size[1] * PLACES))
+    at_once = max(1, _PLACES_AT_ONCE.get(device.type, 1 << 16) // (size[0] * size[1] * PLACES))
     whole = scene.shaped(3, device, torch.float32)
     images, masks = [], []
     for first in range(0, len(scene.p["key"]), at_once):
