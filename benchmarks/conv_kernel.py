@@ -30,7 +30,7 @@ def _convolve(
     target = place.to(tl.int64)[:, None] * 64 + maps[None, :]
     if ADDS:
         total += tl.load(residual + target, mask=(place < pixels)[:, None], other=0.0).to(tl.float32)
-    tl.store(out + target, tl.maximum(total, 0.0).to(tl.bfloat16), mask=(place < pixels)[:, None])
+    tl.store(out + target, tl.maximum(total, 0.0).to(out.dtype.element_ty), mask=(place < pixels)[:, None])
 
 
 def convolve(features: Tensor, taps: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:

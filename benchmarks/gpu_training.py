@@ -156,7 +156,7 @@ def step_times(
             if compiling:
                 torch._dynamo.reset()
                 for network in ("refiner", "discriminator"):
-                    getattr(setting.players, network).compile()
+                    getattr(setting.players, network).compile(dynamic=False)
             with fused_convolutions(fusing):
                 update = getattr(setting, part)
                 call = setting.captured(update) if capture else update

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 _KERNEL_TYPES = (torch.bfloat16, torch.float16)
+_MAPS_TOGETHER = 8  # what the matrix units' kernels take; fewer input maps are filled up with zeros
 
 
 def relu_of(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -28,17 +30,20 @@ def _has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
         and torch.is_autocast_enabled("cuda")
         and torch.get_autocast_dtype("cuda") in _KERNEL_TYPES
         and convolution.bias is not None
-        and convolution.in_channels % 8 == 0  # what the matrix units' kernels want
-        and convolution.out_channels % 8 == 0
+        and convolution.out_channels % _MAPS_TOGETHER == 0
     )
 
 
 def _fused(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None) -> Tensor:  # pragma: cuda
     dtype = torch.get_autocast_dtype("cuda")
     with torch.autocast("cuda", enabled=False):
-        weight = convolution.weight.to(dtype, memory_format=torch.channels_last)
         assert convolution.bias is not None
-        arguments = (features.to(dtype), weight, convolution.bias.to(dtype))
+        weight, features = convolution.weight.to(dtype), features.to(dtype)
+        missing = -convolution.in_channels % _MAPS_TOGETHER
+        if missing:
+            weight, features = (pad(maps, (0, 0, 0, 0, 0, missing)) for maps in (weight, features))
+        weight, features = (m.contiguous(memory_format=torch.channels_last) for m in (weight, features))
+        arguments = (features, weight, convolution.bias.to(dtype))
         padding = [side // 2 for side in convolution.kernel_size]
         added = None if residual is None else residual.to(dtype)
         out: Tensor = _FusedConvolution.apply(*arguments, added, padding, convolution.stride)  # type: ignore[no-untyped-call]
