@@ -7,15 +7,13 @@ from torch import Tensor
 
 
 class ResidentImages:
-    """All pixels of a data set, one image after the other, each H·W·C, in one flat tensor of uint8 or uint16.
-
-    uint16 lies here as int16 of the same bits, because torch has hardly any operation on uint16.
+    """All pixels of a data set, one image after the other, each H·W·C, in one flat tensor: uint8, or int16 that hold the
+    bits of 16-bit images, because torch has hardly any operation on uint16.
     """
 
     def __init__(self, pixels: Tensor, *, channels: int, size: tuple[int, int]) -> None:
         """`pixels` flat, on any device; `size` (height, width) of the windows that batches are made of."""
-        self._wide = pixels.dtype == torch.uint16
-        self._pixels = pixels.view(torch.int16) if self._wide else pixels
+        self._pixels = pixels
         self._channels = channels
         self.size = size
 
@@ -29,7 +27,7 @@ class ResidentImages:
         rows = starts[:, None] + strides[:, None] * torch.arange(height, device=device)
         places = rows[:, :, None] + torch.arange(width * self._channels, device=device)
         native = self._pixels[places]
-        if self._wide:
+        if native.dtype == torch.int16:
             native = native.int() & 0xFFFF
         return native.view(-1, height, width, self._channels).permute(0, 3, 1, 2)
 

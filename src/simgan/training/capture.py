@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from simgan.nn.draws import Draws, Recording
-from simgan.training.algorithm import Metrics
+from simgan.training.algorithm import Metrics, Players
 
 Update = Callable[[], Metrics]
 """Draws its own batches and does one update, or one turn of Algorithm 1."""
@@ -25,6 +25,24 @@ def captured(update: Update, draws: Draws, *, is_steady: Callable[[], bool]) -> 
     if draws.device.type != "cuda":
         return update
     return _CapturedUpdate(update, draws, is_steady)  # pragma: cuda
+
+
+def captured_turns(players: Players, **turns: Update) -> dict[str, Update]:
+    """The turns of each phase of training, captured where they can be: not with a task network, whose augmentation and
+    dropout are made on the host, and not before the history is full, because until then each turn's work is another.
+    """
+    if players.task is not None:
+        return turns
+    history = players.history
+    steady = {"warmup_refiner": lambda: True}
+    return {
+        phase: captured(
+            turn,
+            players.draws,
+            is_steady=steady.get(phase, lambda: history is None or history.is_full),
+        )
+        for phase, turn in turns.items()
+    }
 
 
 class _CapturedUpdate:  # pragma: cuda

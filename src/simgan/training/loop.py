@@ -27,12 +27,16 @@ from simgan.training.algorithm import (
     Players,
     SyntheticBatch,
     adversarial_step,
+    restore_optimizer,
+    set_learning_rate,
     update_discriminator,
     update_refiner,
     update_task,
 )
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
+from simgan.training.capture import captured_turns
+from simgan.training.feeding import feed_of, first_stage_of
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
@@ -127,13 +131,17 @@ def _train(
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
     directory.read_metrics()  # damaged ones are said now, not when training ends
 
+    first_stage = first_stage_of(assembly)
+    next_synthetic = feed_of(assembly.synthetic, synthetic_stream, players)
+    next_real = feed_of(assembly.real, real_stream, players)
+
     def draw_synthetic() -> SyntheticBatch:
-        native, indices = synthetic_stream.next_with_indices()
-        images = players.route.put(assembly.first_stage(assembly.synthetic.encode(native)))
-        return SyntheticBatch(images, None if players.task is None else players.task.labels_of(indices))
+        images, indices = next_synthetic()
+        labels = None if players.task is None else players.task.labels_of(indices)
+        return SyntheticBatch(players.route.put(first_stage(images)), labels)
 
     def draw_real() -> torch.Tensor:
-        return players.route.put(assembly.real.encode(real_stream.next()))
+        return players.route.put(next_real()[0])
 
     t = c.training if players.task is not None else replace(c.training, warmup_task_steps=0)
     turns = t.warmup_refiner_steps + t.warmup_task_steps + t.warmup_discriminator_steps + t.steps
@@ -152,25 +160,26 @@ def _train(
         directory.append_metrics(row)
         tracker.add(row)
 
+    turn_of = captured_turns(
+        players,
+        warmup_refiner=lambda: update_refiner(players, draw_synthetic().images, adversarial=False),
+        warmup_task=lambda: update_task(players, draw_synthetic()),
+        warmup_discriminator=lambda: update_discriminator(players, draw_synthetic().images, draw_real()),
+        adversarial=lambda: adversarial_step(
+            players,
+            draw_synthetic,
+            draw_real,
+            refiner_updates=t.refiner_updates_per_step,
+            discriminator_updates=t.discriminator_updates_per_step,
+        ),
+    )
     with closing(tracker), _interruptible() as interrupted:
         while state.turn < turns:
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
-            if phase == "warmup_refiner":
-                metrics = update_refiner(players, draw_synthetic().images, adversarial=False)
-            elif phase == "warmup_task":
-                metrics = update_task(players, draw_synthetic())
-            elif phase == "warmup_discriminator":
-                metrics = update_discriminator(players, draw_synthetic().images, draw_real())
-            else:
+            if phase == "adversarial":
                 set_learning_rates(players, t, step)
-                metrics = adversarial_step(
-                    players,
-                    draw_synthetic,
-                    draw_real,
-                    refiner_updates=t.refiner_updates_per_step,
-                    discriminator_updates=t.discriminator_updates_per_step,
-                )
+            metrics = turn_of[phase]()
             state.turn += 1
             last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
             due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase
@@ -247,8 +256,8 @@ def learning_rate_factor(t: TrainingSettings, step: int) -> float:
 def set_learning_rates(players: Players, t: TrainingSettings, step: int) -> None:
     """Both optimizers' learning rates for step `step` of Algorithm 1."""
     factor = learning_rate_factor(t, step)
-    players.refiner_optimizer.param_groups[0]["lr"] = t.refiner_learning_rate * factor
-    players.discriminator_optimizer.param_groups[0]["lr"] = t.discriminator_learning_rate * factor
+    set_learning_rate(players.refiner_optimizer, t.refiner_learning_rate * factor)
+    set_learning_rate(players.discriminator_optimizer, t.discriminator_learning_rate * factor)
 
 
 def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> TrainedRefiner:
@@ -365,7 +374,7 @@ def _snapshot(
         "discriminator_optimizer": players.discriminator_optimizer.state_dict(),
         "task": None if players.task is None else players.task.state_dict(),
         "history": None if players.history is None else players.history.state_dict(),
-        "generator": players.generator.get_state(),
+        "generator": players.draws.generator.get_state(),
         "synthetic_stream": synthetic.state_dict(),
         "real_stream": real.state_dict(),
         "watch": watch.state_dict(),
@@ -385,13 +394,13 @@ def _restore(
     players.refiner.load_state_dict(checkpoint["refiner"])
     players.averaged_refiner.load_state_dict(checkpoint["averaged_refiner"])
     players.discriminator.load_state_dict(checkpoint["discriminator"])
-    players.refiner_optimizer.load_state_dict(checkpoint["refiner_optimizer"])
-    players.discriminator_optimizer.load_state_dict(checkpoint["discriminator_optimizer"])
+    restore_optimizer(players.refiner_optimizer, checkpoint["refiner_optimizer"])
+    restore_optimizer(players.discriminator_optimizer, checkpoint["discriminator_optimizer"])
     if players.history is not None:
         players.history.load_state_dict(checkpoint["history"])
     if players.task is not None:
         players.task.load_state_dict(checkpoint["task"])
-    players.generator.set_state(checkpoint["generator"])
+    players.draws.generator.set_state(checkpoint["generator"])
     synthetic.load_state_dict(checkpoint["synthetic_stream"])
     real.load_state_dict(checkpoint["real_stream"])
     watch.load_state_dict(checkpoint["watch"])
