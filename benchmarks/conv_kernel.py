@@ -23,7 +23,9 @@ def _convolve(
         right: tl.constexpr = tap % 3 - 1
         inside = (row + down >= 0) & (row + down < HEIGHT) & (column + right >= 0) & (column + right < WIDTH)
         source = (place + down * WIDTH + right).to(tl.int64)
-        part = tl.load(x + source[:, None] * 64 + maps[None, :], mask=(inside & (place < pixels))[:, None], other=0.0)
+        part = tl.load(
+            x + source[:, None] * 64 + maps[None, :], mask=(inside & (place < pixels))[:, None], other=0.0
+        )
         weight = tl.load(taps + tap * 4096 + maps[:, None] * 64 + maps[None, :])
         total = tl.dot(part, weight, total)
     total += tl.load(bias + maps)[None, :].to(tl.float32)

@@ -51,7 +51,9 @@ def ceilings(scale: Scale, device: torch.device) -> dict[str, Any]:
     for n in scale.batches:
         rates = _convolution_rates(n, device)
         result[f"convolution_64_64_batch_{n}"] = rates
-        said = ", ".join(f"{name} {rate['flops'] / 1e12:.0f}" for name, rate in rates.items() if "flops" in rate)
+        said = ", ".join(
+            f"{name} {rate['flops'] / 1e12:.0f}" for name, rate in rates.items() if "flops" in rate
+        )
         say(f"   3×3 convolution of 64 maps, batch {n}, TFLOP/s: {said}")
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -141,7 +141,9 @@ def step_times(
     rows: dict[str, Any] = {}
 
     def keep(name: str, taken: dict[str, float], part: str = "step") -> None:
-        shares = {f"share_of_{kind}_bound": least[part] / taken["median_sec"] for kind, least in bounds.items()}
+        shares = {
+            f"share_of_{kind}_bound": least[part] / taken["median_sec"] for kind, least in bounds.items()
+        }
         rate = step_operations(task)[part] / taken["median_sec"]
         rows[name] = {**taken, **shares, "flops": rate}
         said = ", ".join(f"{share:.0%} of {kind[9:-6]}" for kind, share in shares.items())
@@ -352,7 +354,9 @@ def train_whole(scale: Scale, device: torch.device, folder: Path) -> dict[str, A
     distance = _distances(players, eyes)
     for phase, taken in seconds.items():
         say(f"   {phase}: {taken:.1f} s")
-    say(f"   drawing the eyes: {drawn - began:.1f} s; warm-ups and steps: {whole:.1f} s; distances: {distance}")
+    say(
+        f"   drawing the eyes: {drawn - began:.1f} s; warm-ups and steps: {whole:.1f} s; distances: {distance}"
+    )
     return {"images": [len(side) for side in eyes], "drawing_sec": drawn - began, "phases_sec": seconds,
             "training_sec": whole, "metrics": rows, "distances": distance}  # fmt: skip
 
@@ -363,9 +367,7 @@ def _refined(players: Players, images: torch.Tensor) -> torch.Tensor:
     return players.quantization.codes(torch.cat(parts))
 
 
-def _write_samples(
-    path: Path, players: Players, eyes: tuple[torch.Tensor, torch.Tensor], shown: int
-) -> None:
+def _write_samples(path: Path, players: Players, eyes: tuple[torch.Tensor, torch.Tensor], shown: int) -> None:
     """Rows: synthetic, refined, real; twice."""
     rows = []
     for start in (0, shown):
@@ -389,5 +391,3 @@ def _distances(players: Players, eyes: tuple[torch.Tensor, torch.Tensor]) -> dic
     exact = along(real)
     sides = {"synthetic": synthetic, "refined": _refined(players, synthetic), "real": other}
     return {name: float((along(side) - exact).abs().mean()) for name, side in sides.items()}
-
-

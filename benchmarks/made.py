@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import measuring  # noqa: F401  (makes simgan importable from ../src)
 import torch
@@ -10,7 +10,14 @@ from reference import Reference, ReferenceDiscriminator, ReferenceRefiner
 from torch import Tensor
 
 from simgan.nn.augmentation import DiscriminatorAugmentation
-from simgan.nn.discriminator import Discriminator, DiscriminatorLayer, DiscriminatorSpec, patch_grid
+from simgan.nn.derivation import derive_blocks, derive_layers
+from simgan.nn.discriminator import (
+    Discriminator,
+    DiscriminatorLayer,
+    DiscriminatorSpec,
+    discriminator_receptive_field,
+    patch_grid,
+)
 from simgan.nn.draws import Draws
 from simgan.nn.feature_transforms import identity
 from simgan.nn.history import HistoryBuffer
@@ -27,6 +34,9 @@ from simgan.training.algorithm import (
     moving_average_of,
     optimizer_of,
 )
+
+
+_DRAWN_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
@@ -84,11 +94,33 @@ PAPER_HANDS = Task(
     refiner_updates=2,
 )
 
+_DERIVED = derive_layers(height=35, width=55, maps=64)
+_DERIVED_BLOCKS = derive_blocks(
+    field=discriminator_receptive_field(DiscriminatorSpec(1, _DERIVED)), kernel=3, first_kernel=3
+)
+DEFAULT = Task(
+    "default",
+    (35, 55),
+    RefinerSpec(1, 32, _DERIVED_BLOCKS, output="residual"),
+    DiscriminatorSpec(1, _DERIVED),
+    weight=0.3,
+    sums=False,
+    optimizer="adam",
+    learning_rate=0.001,
+    batch=32,
+    refiner_updates=1,
+    average_decay=0.995,
+)
+"""Without augmentation and task consistency, which the reference has not."""
+
 
 def players_of(task: Task, route: Route, *, seed: int = 0) -> Players:
     """Networks, optimizers and an empty history, as training makes them."""
     torch.manual_seed(seed)
-    refiner, discriminator = route.place(Refiner(task.refiner)), route.place(Discriminator(task.discriminator))
+    refiner, discriminator = (
+        route.place(Refiner(task.refiner)),
+        route.place(Discriminator(task.discriminator)),
+    )
     quantization = Quantization(256)
     capacity, device = task.history_batches * task.batch, route.device
     kind = {"name": task.optimizer, "learning_rate": task.learning_rate, "device": device}
@@ -186,22 +218,24 @@ def draws_of(players: Players, synthetic: Batches, real: Batches) -> tuple[DrawS
     )
 
 
-def draw_eyes(count: int, *, real: bool, device: torch.device, seed: int = 0, chunk: int = 20_000) -> Tensor:
-    """(count, 1, 35, 55) uint8: skin, an eye white between two lids, iris, pupil, glint.
+def draw_eyes(
+    count: int, *, real: bool, device: torch.device, seed: int = 0, size: tuple[int, int] = (35, 55)
+) -> Tensor:
+    """(count, 1, *size) uint8: skin, an eye white between two lids, iris, pupil, glint.
 
     The real ones have what a camera adds: another range of levels, shading across the face, blur, noise.
     """
     generator = torch.Generator(device).manual_seed(seed)
-    out = torch.empty((count, 1, 35, 55), dtype=torch.uint8, device=device)
-    for start in range(0, count, chunk):
-        part = _draw(min(chunk, count - start), generator, device)
+    out = torch.empty((count, 1, *size), dtype=torch.uint8, device=device)
+    for start in range(0, count, _DRAWN_AT_ONCE):
+        part = _draw(min(_DRAWN_AT_ONCE, count - start), size, generator, device)
         out[start : start + len(part)] = _codes(_photographed(part, generator) if real else part)
     return out
 
 
-def _draw(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    y = torch.linspace(-1, 1, 35, device=device).view(1, 35, 1)
-    x = torch.linspace(-1.57, 1.57, 55, device=device).view(1, 1, 55)
+def _draw(count: int, size: tuple[int, int], generator: torch.Generator, device: torch.device) -> Tensor:
+    y = torch.linspace(-1, 1, size[0], device=device).view(1, -1, 1)
+    x = torch.linspace(-1.57, 1.57, size[1], device=device).view(1, 1, -1)
 
     def between(low: float, high: float) -> Tensor:
         return torch.rand((count, 1, 1), generator=generator, device=device) * (high - low) + low
@@ -220,7 +254,7 @@ def _draw(count: int, generator: torch.Generator, device: torch.device) -> Tenso
     image = torch.lerp(image, torch.full_like(image, 0.05), pupil)
     glint = inside(((x - iris_x - 0.12) ** 2 + (y - iris_y + 0.12) ** 2).sqrt() - 0.07)
     image = torch.lerp(image, torch.ones_like(image), glint)
-    lid = skin - 0.25 * torch.exp(-((y + lift * arch) * 6) ** 2)
+    lid = skin - 0.25 * torch.exp(-(((y + lift * arch) * 6) ** 2))
     return torch.lerp(lid.expand_as(image), image, open_eye)[:, None]
 
 
@@ -230,8 +264,8 @@ def _photographed(images: Tensor, generator: torch.Generator) -> Tensor:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    y = torch.linspace(-1, 1, 35, device=device).view(1, 1, 35, 1)
-    x = torch.linspace(-1, 1, 55, device=device).view(1, 1, 1, 55)
+    y = torch.linspace(-1, 1, images.shape[2], device=device).view(1, 1, -1, 1)
+    x = torch.linspace(-1, 1, images.shape[3], device=device).view(1, 1, 1, -1)
     blur = torch.tensor([1.0, 2.0, 1.0], device=device)
     kernel = (blur[:, None] * blur / 16).view(1, 1, 3, 3)
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
@@ -242,8 +276,3 @@ def _photographed(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _codes(images: Tensor) -> Tensor:
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def smaller(task: Task, *, batch: int, history_batches: int = 4) -> Task:
-    """The same with a smaller batch, for machines on which the whole one takes too long."""
-    return replace(task, batch=batch, history_batches=history_batches)

@@ -21,7 +21,12 @@ from torch import Tensor
 
 
 def timed(
-    function: Callable[[], Any], device: torch.device, *, budget_sec: float = 1.0, least: int = 5, most: int = 50
+    function: Callable[[], Any],
+    device: torch.device,
+    *,
+    budget_sec: float = 1.0,
+    least: int = 5,
+    most: int = 50,
 ) -> dict[str, float]:
     """Seconds of one call: median, smallest, largest, quartiles, and how many were timed within the budget.
 
@@ -53,6 +58,7 @@ def timed_in_turn(
 ) -> dict[str, dict[str, float]]:
     """The same for several functions, called in turn, so that a machine that slows down slows all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
+    of_processor: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()
     started = time.perf_counter()
@@ -61,16 +67,22 @@ def timed_in_turn(
             break
         for name, function in functions.items():
             synchronize(device)
-            start = time.perf_counter()
+            start, start_of_processor = time.perf_counter(), time.process_time()
             function()
             synchronize(device)
             seconds[name].append(time.perf_counter() - start)
-    return {name: spread_of(values) for name, values in seconds.items()}
+            of_processor[name].append(time.process_time() - start_of_processor)
+    return {
+        name: {**spread_of(values), "median_processor_sec": statistics.median(of_processor[name])}
+        for name, values in seconds.items()
+    }
 
 
 def spread_of(seconds: list[float]) -> dict[str, float]:
     """Median and spread of what was measured."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    low, middle, high = (
+        statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    )
     return {
         "median_sec": middle,
         "quartile_low_sec": low,
@@ -106,7 +118,9 @@ def copy_rate(device: torch.device, *, megabytes: int) -> dict[str, Any]:
     return {"bytes_per_sec": 2 * source.numel() / time_taken["median_sec"], **time_taken}
 
 
-def _random(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _random(
+    shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     if device.type == "cuda":
         return torch.randn(shape, dtype=dtype, device=device)
     return torch.randn(shape, generator=generator).to(dtype)

@@ -27,7 +27,9 @@ class ResidualBlock(nn.Module):
 class ReferenceRefiner(nn.Module):
     """R_θ with an image output, or with a residual one."""
 
-    def __init__(self, channels: int, width: int, blocks: int, kernel: int, first_kernel: int, output: str) -> None:
+    def __init__(
+        self, channels: int, width: int, blocks: int, kernel: int, first_kernel: int, output: str
+    ) -> None:
         super().__init__()
         self.output = output
         self.head = nn.Conv2d(channels, width, first_kernel, padding=first_kernel // 2)

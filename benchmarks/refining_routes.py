@@ -106,14 +106,20 @@ class CastRefiner(nn.Module):
         return x + change if self.output == "residual" else change
 
     def _convolve(self, i: int, features: Tensor, residual: Tensor | None) -> Tensor:
-        weight, bias, padding = self.weights[i], self.biases[i], [side // 2 for side in self.weights[i].shape[2:]]
+        weight, bias, padding = (
+            self.weights[i],
+            self.biases[i],
+            [side // 2 for side in self.weights[i].shape[2:]],
+        )
         if self.kernels == "triton" and i:
             return conv_kernel.convolve(features, self.taps[i - 1], bias, residual)
         if self.kernels in ("cudnn", "triton"):
             ones = [1, 1]
             if residual is None:
                 return torch.cudnn_convolution_relu(features, weight, bias, ones, padding, ones, 1)
-            return torch.cudnn_convolution_add_relu(features, weight, residual, 1.0, bias, ones, padding, ones, 1)
+            return torch.cudnn_convolution_add_relu(
+                features, weight, residual, 1.0, bias, ones, padding, ones, 1
+            )
         out = F.conv2d(features, weight, bias, padding=padding)
         return torch.relu(out if residual is None else out + residual)
 

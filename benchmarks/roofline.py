@@ -112,18 +112,22 @@ def step_bound(task: Task, ceilings: Ceilings) -> dict[str, float]:
 
     def data_gradients(layers: list[Layer], count: int) -> float:
         return sum(
-            ceilings.least_sec(count * layer.operations, count * layer.data_gradient_bytes) for layer in layers
+            ceilings.least_sec(count * layer.operations, count * layer.data_gradient_bytes)
+            for layer in layers
         )
 
     def weight_gradients(layers: list[Layer], count: int) -> float:
         return sum(
-            ceilings.least_sec(count * layer.operations, count * layer.weight_gradient_bytes) for layer in layers
+            ceilings.least_sec(count * layer.operations, count * layer.weight_gradient_bytes)
+            for layer in layers
         )
 
     b = task.batch
     update_r = forward(r, b) + forward(d, b) + data_gradients(d, b)
     update_r += data_gradients(r[1:], b) + weight_gradients(r, b)
-    update_d = forward(r, b / 2) + forward(d, 2 * b) + data_gradients(d[1:], 2 * b) + weight_gradients(d, 2 * b)
+    update_d = (
+        forward(r, b / 2) + forward(d, 2 * b) + data_gradients(d[1:], 2 * b) + weight_gradients(d, 2 * b)
+    )
     return {"update_refiner": update_r, "update_discriminator": update_d,
             "step": task.refiner_updates * update_r + update_d}  # fmt: skip
 

@@ -46,9 +46,7 @@ def test_the_reference_computes_the_losses_of_the_algorithm() -> None:
     players = made.players_of(SMALL, Route(CPU, torch.float32))
     reference: Reference = made.reference_of(SMALL, players, CPU)
     eyes = [made.draw_eyes(30, real=real, device=CPU) for real in (False, True)]
-    mine, theirs = (
-        [made.Batches(side, batch=4, seed=i) for i, side in enumerate(eyes)] for _ in range(2)
-    )
+    mine, theirs = ([made.Batches(side, batch=4, seed=i) for i, side in enumerate(eyes)] for _ in range(2))
     for _ in range(5):
         metrics = adversarial_step(
             players, *made.draws_of(players, *mine), refiner_updates=2, discriminator_updates=1
@@ -69,7 +67,9 @@ def test_a_layer_costs_what_is_counted_by_hand() -> None:
     assert first.operations == 2 * 64 * 64 * 9 * 35 * 55
     assert first.forward_bytes == 2 * 2 * 64 * 35 * 55
     layers = roofline.refiner_layers(made.PAPER_GAZE.refiner, (35, 55))
-    assert sum(layer.operations for layer in layers) == pytest.approx(1.14e9, rel=0.01)  # as the paper's network
+    assert sum(layer.operations for layer in layers) == pytest.approx(
+        1.14e9, rel=0.01
+    )  # as the paper's network
     assert [layer.out_size for layer in roofline.discriminator_layers(made.PAPER_GAZE.discriminator, (35, 55))] == [
         (18, 28), (9, 14), (9, 14), (9, 14), (9, 14)
     ]  # fmt: skip

@@ -28,5 +28,7 @@ class DiscriminatorAugmentation:
         columns = moves[1][:, None] + torch.arange(width, device=device)
         index = torch.arange(count, device=device)[:, None, None]
         shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        gain = 1 + self.gain * (2 * draws(lambda: torch.rand((count, 1, 1, 1), generator=draws.generator)) - 1)
+        gain = 1 + self.gain * (
+            2 * draws(lambda: torch.rand((count, 1, 1, 1), generator=draws.generator)) - 1
+        )
         return (shifted + 1) * gain - 1

@@ -74,7 +74,9 @@ def _resident(side: DataSide, stream: BatchStream, device: torch.device) -> Resi
         if pixels.nbytes > _LARGEST_SHARE * free:
             return None
     bits = pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels  # torch copies no uint16
-    on_device = torch.empty(len(bits), dtype=torch.int16 if bits.dtype == np.int16 else torch.uint8, device=device)
+    on_device = torch.empty(
+        len(bits), dtype=torch.int16 if bits.dtype == np.int16 else torch.uint8, device=device
+    )
     for start in range(0, len(bits), _PIECE):
         on_device[start : start + _PIECE] = torch.from_numpy(bits[start : start + _PIECE].copy())
     channels = side.cache.scan.pixel_format.channels
