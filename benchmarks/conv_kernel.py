@@ -12,7 +12,8 @@ BLOCK, WARPS, STAGES = 128, 4, 3
 
 @triton.jit
 def _convolve(
-    x, taps, bias, residual, out, pixels, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ADDS: tl.constexpr, BLOCK: tl.constexpr
+    x, taps, bias, residual, out, pixels,
+    HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ADDS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     maps = tl.arange(0, 64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import measuring
@@ -158,9 +159,7 @@ def refine_rates(
             with torch.inference_mode():
                 error = (refine(sample).double() - exact).abs()
                 whole = in_chunks(refine, chunk)
-                function: Callable[[], Any] = lambda: whole(x)
-                if capture:
-                    function, _ = captured_route(whole, x)
+                function = captured_route(whole, x)[0] if capture else partial(whole, x)
                 taken = timed(function, device, budget_sec=0.4)
         except Exception as problem:
             say(f"   {name}: {type(problem).__name__}: {str(problem)[:200]}")
@@ -228,7 +227,7 @@ def stream_through(scale: Scale, device: torch.device) -> dict[str, Any]:
         return {
             "to the device": timed(lambda: part.to(device, non_blocking=True), device)["median_sec"] / first,
             "computing": timed(lambda: computed(native), device)["median_sec"] / first,
-            "from the device": timed(lambda: target[:first].copy_(out, non_blocking=True), device)["median_sec"] / first,
+            "from the device": timed(lambda: target[:first].copy_(out), device)["median_sec"] / first,
         }  # fmt: skip
 
     with torch.inference_mode():

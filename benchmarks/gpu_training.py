@@ -320,7 +320,7 @@ def profile(scale: Scale, device: torch.device) -> dict[str, Any]:
 
 
 def train_whole(scale: Scale, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Warm-ups and all steps, really run, on as many drawn eyes as the paper has images; sample grids before and after."""
+    """Warm-ups and all steps, really run, on as many drawn eyes as the paper has images; samples before and after."""
     began = time.perf_counter()
     eyes = _eyes(scale, device)
     synchronize(device)

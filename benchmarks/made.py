@@ -35,7 +35,6 @@ from simgan.training.algorithm import (
     optimizer_of,
 )
 
-
 _DRAWN_AT_ONCE = 20_000
 
 

@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from made import DEFAULT, PAPER_GAZE, PAPER_HANDS, Batches, Task, draw_eyes, draws_of, fill_history, players_of, reference_of  # fmt: skip
+from made import (
+    DEFAULT,
+    PAPER_GAZE,
+    PAPER_HANDS,
+    Batches,
+    Task,
+    draw_eyes,
+    draws_of,
+    fill_history,
+    players_of,
+    reference_of,
+)
 from measuring import Report, describe_machine, matrix_rate, say, timed_in_turn
 from roofline import refiner_layers, step_operations
 
@@ -100,9 +111,14 @@ def compare(task: Task, peaks: dict[str, float], *, rounds: int, seconds: float)
                 extra["share_of_peak"] = rate / best
             result.setdefault(part, {})[route] = {**taken, **extra}
             share = f", {rate / best:.0%} of the peak" if best else ""
-            say(f"   {part}, {route}: {taken['median_sec'] * 1e3:.1f} ms ({taken['quartile_low_sec'] * 1e3:.1f} to "
-                f"{taken['quartile_high_sec'] * 1e3:.1f}), {reference / taken['median_sec']:.2f}× (in processor time {extra['in_processor_time']:.2f}×){share}")  # fmt: skip
+            say(f"   {part}, {route}: {_said(taken)}, {reference / taken['median_sec']:.2f}× the reference (in "
+                f"processor time {extra['in_processor_time']:.2f}×){share}")  # fmt: skip
     return result
+
+
+def _said(taken: dict[str, float]) -> str:
+    low, high = (taken[f"quartile_{end}_sec"] * 1e3 for end in ("low", "high"))
+    return f"{taken['median_sec'] * 1e3:.1f} ms ({low:.1f} to {high:.1f})"
 
 
 def _parts_of(players: Players, task: Task, eyes: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:

@@ -25,8 +25,9 @@ from simgan.errors import ConfigurationError, OutputError, RunError, TrainingErr
 from simgan.images import write_image
 from simgan.nn.discriminator import Discriminator
 from simgan.training.candidates import Candidate, doubt_kept_refiner
-from simgan.training.loop import Progress, Run, _interruptible, learning_rate_factor, phase_of, train
+from simgan.training.loop import Progress, Run, _interruptible, train
 from simgan.training.run import RunDirectory
+from simgan.training.schedule import learning_rate_factor, phase_of
 from simgan.weights import load_refiner, save_refiner
 from tiny_runs import Overrides, final_state, metrics_without_time, write_side, write_sides
 

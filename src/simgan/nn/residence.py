@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 class ResidentImages:
-    """All pixels of a data set, one image after the other, each H·W·C, in one flat tensor: uint8, or int16 that hold the
-    bits of 16-bit images, because torch has hardly any operation on uint16.
+    """All pixels of a data set, one image after the other, each H·W·C, in one flat tensor: uint8, or int16 that holds
+    the bits of 16-bit images, because torch has hardly any operation on uint16.
     """
 
     def __init__(self, pixels: Tensor, *, channels: int, size: tuple[int, int]) -> None:

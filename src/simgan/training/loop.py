@@ -21,14 +21,13 @@ from simgan.data.trees import ImageTree
 from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
 from simgan.nn.refiner import Refiner
-from simgan.settings import Configuration, TrainingSettings
+from simgan.settings import Configuration
 from simgan.training.algorithm import (
     Metrics,
     Players,
     SyntheticBatch,
     adversarial_step,
     restore_optimizer,
-    set_learning_rate,
     update_discriminator,
     update_refiner,
     update_task,
@@ -39,11 +38,10 @@ from simgan.training.capture import captured_turns
 from simgan.training.feeding import feed_of, first_stage_of
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
+from simgan.training.schedule import Phase, phase_of, set_learning_rates
 from simgan.training.tracking import TensorBoardTracker
 from simgan.training.watch import Watch
 from simgan.weights import TrainedRefiner, save_refiner
-
-Phase = str  # "warmup_refiner" | "warmup_task" | "warmup_discriminator" | "adversarial"
 
 
 @dataclass(frozen=True)
@@ -227,37 +225,6 @@ def _train(
     warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
     held_out = tuple(assembly.real.cache.paths[i] for i in assembly.real_held_out.tolist())
     return Run(directory.path, directory.weights, state.kept.step, held_out, (*assembly.warnings, *warnings))
-
-
-def phase_of(turn: int, t: TrainingSettings) -> tuple[Phase, int]:
-    """The phase that turn number `turn` (from 0) belongs to, and its number within the phase."""
-    if turn < t.warmup_refiner_steps:
-        return "warmup_refiner", turn
-    turn -= t.warmup_refiner_steps
-    if turn < t.warmup_task_steps:
-        return "warmup_task", turn
-    turn -= t.warmup_task_steps
-    if turn < t.warmup_discriminator_steps:
-        return "warmup_discriminator", turn
-    return "adversarial", turn - t.warmup_discriminator_steps
-
-
-def learning_rate_factor(t: TrainingSettings, step: int) -> float:
-    """What both learning rates are multiplied with at step `step` (from 0) of Algorithm 1."""
-    factor = 1.0
-    if t.learning_rate_decay == "linear":
-        factor = max(0.02, min(1.0, 2 * (1 - step / t.steps)))
-    for start, milestone in t.learning_rate_milestones:
-        if step >= start:
-            factor *= milestone
-    return factor
-
-
-def set_learning_rates(players: Players, t: TrainingSettings, step: int) -> None:
-    """Both optimizers' learning rates for step `step` of Algorithm 1."""
-    factor = learning_rate_factor(t, step)
-    set_learning_rate(players.refiner_optimizer, t.refiner_learning_rate * factor)
-    set_learning_rate(players.discriminator_optimizer, t.discriminator_learning_rate * factor)
 
 
 def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> TrainedRefiner:
