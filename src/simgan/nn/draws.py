@@ -46,6 +46,8 @@ class Draws:
         if self._recording is None:
             return _ready_to_send(drawn, self.device).to(self.device, non_blocking=True)
         place = torch.empty(drawn.shape, dtype=drawn.dtype, device=self.device)
+        if self.device.type == "cpu":  # a GPU only records now; a processor computes as well
+            place.copy_(drawn)
         self._recording.draws.append(draw)
         self._recording.places.append(place)
         assert self._recording.waiting is not None, "recorded once"

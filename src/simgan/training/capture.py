@@ -53,7 +53,7 @@ class _CapturedUpdate:  # pragma: cuda
         self._recording = Recording()
         self._metrics: Metrics = {}
         # One stream for calls as they are and for recording: autograd remembers where a weight was first used.
-        self._stream = torch.cuda.Stream(draws.device)
+        self._stream = torch.cuda.Stream(draws.device)  # type: ignore[no-untyped-call]
 
     def __call__(self) -> Metrics:
         current = torch.cuda.current_stream(self._draws.device)
