@@ -13,6 +13,7 @@ import torch
 from simgan.images import write_image
 from simgan.nn.augmentation import DiscriminatorAugmentation
 from simgan.nn.discriminator import Discriminator, DiscriminatorLayer, DiscriminatorSpec
+from simgan.nn.draws import Draws
 from simgan.nn.feature_transforms import identity
 from simgan.nn.history import HistoryBuffer
 from simgan.nn.losses import PatchReduction
@@ -135,7 +136,7 @@ def tiny_players(
         augmentation=augmentation,
         task=None,
         carries_lowest=carries_lowest,
-        generator=torch.Generator().manual_seed(seed),
+        draws=Draws(torch.Generator().manual_seed(seed)),
     )
 
 

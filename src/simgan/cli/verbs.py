@@ -27,6 +27,7 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
+from simgan.cli.benchmarking import bench
 from simgan.cli.embedded import demo, simulate
 from simgan.cli.export import export, through, write_card
 from simgan.cli.printing import (
@@ -60,6 +61,7 @@ app.command(simulate)
 app.command(demo)
 app.command(turing)
 app.command(export)
+app.command(bench)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:

@@ -14,13 +14,14 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from simgan.nn.augmentation import DiscriminatorAugmentation
 from simgan.nn.discriminator import Discriminator
+from simgan.nn.draws import Draws
 from simgan.nn.feature_transforms import FeatureTransform
 from simgan.nn.history import HistoryBuffer
 from simgan.nn.losses import (
@@ -32,7 +33,9 @@ from simgan.nn.losses import (
 )
 from simgan.nn.quantization import Quantization
 from simgan.nn.route import Route
-from simgan.training.task_consistency import TaskConsistency
+
+if TYPE_CHECKING:
+    from simgan.training.task_consistency import TaskConsistency
 
 
 class SyntheticBatch(NamedTuple):
@@ -45,6 +48,9 @@ class SyntheticBatch(NamedTuple):
 DrawSynthetic = Callable[[], SyntheticBatch]
 DrawReal = Callable[[], Tensor]
 """Draws the next real images, (N, C, H, W) float32 in [-1, 1] on the route's device."""
+
+OptimizerName = Literal["sgd", "adam"]
+_OF_DEVICE = ("lr", "fused", "capturable")
 
 Metrics = dict[str, Tensor]
 """Named scalars, still on the device: reading them is the caller's decision to wait."""
@@ -76,7 +82,7 @@ class Players:
     augmentation: DiscriminatorAugmentation | None
     carries_lowest: bool
     """Whether pixels at −1, where invalid ones are encoded, pass the refiner unchanged."""
-    generator: torch.Generator
+    draws: Draws
     task: TaskConsistency | None = None
 
     def refine(self, synthetic: Tensor) -> Tensor:
@@ -93,7 +99,7 @@ class Players:
         """D's logits for images as files would hold them, float32. Refined and real are augmented alike."""
         images = self.quantization.quantize(images)
         if self.augmentation is not None:
-            images = self.augmentation(images, self.generator)
+            images = self.augmentation(images, self.draws)
         with self.route.autocast():
             logits: Tensor = self.discriminator(images)
         return logits.float()
@@ -157,12 +163,12 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     """
     players.discriminator.train().requires_grad_(True)
     half = len(synthetic) // 2
-    history, generator = players.history, players.generator
+    history, draws = players.history, players.draws
     with torch.no_grad():  # φ's step must not reach θ
         if history is not None and history.size >= half > 0:
             current = players.refine(synthetic[half:])
-            past = players.quantization.values(history.sample(half, generator))
-            refined = torch.cat([current, past.to(current.device)])
+            past = players.quantization.values(history.sample(half, draws))
+            refined = torch.cat([current, past])
         else:
             refined = current = players.refine(synthetic)
     logits = players.judge(torch.cat([refined, real]))
@@ -174,7 +180,7 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     loss.backward()  # type: ignore[no-untyped-call]
     players.discriminator_optimizer.step()
     if history is not None:
-        history.add(players.quantization.codes(current[: max(half, 1)]).cpu(), generator)
+        history.add(players.quantization.codes(current[: max(half, 1)]), draws)
     correct_refined = (refined_logits.detach() > 0).float().mean()
     correct_real = (real_logits.detach() <= 0).float().mean()
     return {
@@ -207,6 +213,38 @@ def adversarial_step(
     for _ in range(discriminator_updates):
         metrics |= update_discriminator(players, draw_synthetic().images, draw_real())
     return metrics
+
+
+def optimizer_of(
+    network: nn.Module, *, name: OptimizerName, learning_rate: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """Plain SGD, or Adam with β = (0.5, 0.999). On a GPU the learning rate lies there, where a captured update reads
+    it, and one kernel moves all weights."""
+    rate = torch.tensor(learning_rate, device=device) if device.type == "cuda" else learning_rate
+    fused = True if device.type == "cuda" else None
+    if name == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, fused=fused)
+    capturable = device.type == "cuda"
+    return torch.optim.Adam(
+        network.parameters(), lr=rate, betas=(0.5, 0.999), fused=fused, capturable=capturable
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """From the next update on, captured ones too."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict`, with the settings that belong to the device, not to the run, left as they are here."""
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    placed = [group | {key: own[key] for key in _OF_DEVICE if key in own} for group, own in groups]
+    optimizer.load_state_dict({**state, "param_groups": placed})
+    set_learning_rate(optimizer, float(state["param_groups"][0]["lr"]))
 
 
 @torch.no_grad()

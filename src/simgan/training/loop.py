@@ -25,23 +25,26 @@ from simgan.training.algorithm import (
     Players,
     SyntheticBatch,
     adversarial_step,
+    restore_optimizer,
     update_discriminator,
     update_refiner,
     update_task,
 )
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
+from simgan.training.capture import captured_turns
+from simgan.training.feeding import feed_of, first_stage_of
 from simgan.training.interruption import interruptible
-from simgan.training.phases import (
+from simgan.training.ranks import OnlookingRun, Ranks, joined, share
+from simgan.training.run import RunDirectory
+from simgan.training.samples import sample_sheet
+from simgan.training.schedule import (
     Phase,
     phase_of,
     phases_of,
     set_learning_rates,
     settings_without_idle_phases,
 )
-from simgan.training.ranks import OnlookingRun, Ranks, joined, share
-from simgan.training.run import RunDirectory
-from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
 from simgan.training.watch import Watch
 from simgan.weights import TrainedRefiner, save_refiner
@@ -141,15 +144,17 @@ def _train(
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
     directory.read_metrics()  # damaged ones are said now, not when training ends
 
+    first_stage = first_stage_of(assembly)
+    next_synthetic = feed_of(assembly.synthetic, synthetic_stream, players)
+    next_real = feed_of(assembly.real, real_stream, players)
+
     def draw_synthetic() -> SyntheticBatch:
-        native, indices = synthetic_stream.next_with_indices()
-        images = players.route.put(assembly.first_stage(assembly.synthetic.encode(native)))
-        return ranks.part_of(
-            SyntheticBatch(images, None if players.task is None else players.task.labels_of(indices))
-        )
+        images, indices = next_synthetic()
+        labels = None if players.task is None else players.task.labels_of(indices)
+        return ranks.part_of(SyntheticBatch(players.route.put(first_stage(images)), labels))
 
     def draw_real() -> torch.Tensor:
-        return ranks.part(players.route.put(assembly.real.encode(real_stream.next())))
+        return ranks.part(players.route.put(next_real()[0]))
 
     t = settings_without_idle_phases(c.training, players)
     turns = sum(length for _, length in phases_of(t))
@@ -169,27 +174,28 @@ def _train(
         directory.append_metrics(row)
         tracker.add(row)
 
+    turn_of = captured_turns(
+        players,
+        ranks=ranks.count,
+        warmup_refiner=lambda: update_refiner(players, draw_synthetic().images, adversarial=False),
+        warmup_task=lambda: update_task(players, draw_synthetic()),
+        warmup_self_ensembling=lambda: update_task(players, draw_synthetic(), draw_real()),
+        warmup_discriminator=lambda: update_discriminator(players, draw_synthetic().images, draw_real()),
+        adversarial=lambda: adversarial_step(
+            players,
+            draw_synthetic,
+            draw_real,
+            refiner_updates=t.refiner_updates_per_step,
+            discriminator_updates=t.discriminator_updates_per_step,
+        ),
+    )
     with closing(tracker), interruptible() as interrupted:
         while state.turn < turns:
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
-            if phase == "warmup_refiner":
-                metrics = update_refiner(players, draw_synthetic().images, adversarial=False)
-            elif phase == "warmup_task":
-                metrics = update_task(players, draw_synthetic())
-            elif phase == "warmup_self_ensembling":
-                metrics = update_task(players, draw_synthetic(), draw_real())
-            elif phase == "warmup_discriminator":
-                metrics = update_discriminator(players, draw_synthetic().images, draw_real())
-            else:
+            if phase == "adversarial":
                 set_learning_rates(players, t, step)
-                metrics = adversarial_step(
-                    players,
-                    draw_synthetic,
-                    draw_real,
-                    refiner_updates=t.refiner_updates_per_step,
-                    discriminator_updates=t.discriminator_updates_per_step,
-                )
+            metrics = turn_of[phase]()
             state.turn += 1
             last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
             due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase
@@ -338,7 +344,7 @@ def _snapshot(
         "discriminator_optimizer": players.discriminator_optimizer.state_dict(),
         "task": None if players.task is None else players.task.state_dict(),
         "history": None if players.history is None else players.history.state_dict(),
-        "generator": players.generator.get_state(),
+        "generator": players.draws.generator.get_state(),
         "synthetic_stream": synthetic.state_dict(),
         "real_stream": real.state_dict(),
         "watch": watch.state_dict(),
@@ -358,13 +364,13 @@ def _restore(
     players.refiner.load_state_dict(checkpoint["refiner"])
     players.averaged_refiner.load_state_dict(checkpoint["averaged_refiner"])
     players.discriminator.load_state_dict(checkpoint["discriminator"])
-    players.refiner_optimizer.load_state_dict(checkpoint["refiner_optimizer"])
-    players.discriminator_optimizer.load_state_dict(checkpoint["discriminator_optimizer"])
+    restore_optimizer(players.refiner_optimizer, checkpoint["refiner_optimizer"])
+    restore_optimizer(players.discriminator_optimizer, checkpoint["discriminator_optimizer"])
     if players.history is not None:
         players.history.load_state_dict(checkpoint["history"])
     if players.task is not None:
         players.task.load_state_dict(checkpoint["task"])
-    players.generator.set_state(checkpoint["generator"])
+    players.draws.generator.set_state(checkpoint["generator"])
     synthetic.load_state_dict(checkpoint["synthetic_stream"])
     real.load_state_dict(checkpoint["real_stream"])
     watch.load_state_dict(checkpoint["watch"])

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from simgan.errors import ConfigurationError, RunError
 from simgan.nn.augmentation import DiscriminatorAugmentation
+from simgan.nn.draws import Draws
 from simgan.nn.history import HistoryBuffer
 from simgan.settings import Configuration
 from simgan.training.algorithm import Metrics, Players, SyntheticBatch
@@ -184,12 +185,12 @@ class _SharedHistory(HistoryBuffer):
         self.__dict__.update(history.__dict__)
         self._ranks = ranks
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        whole = super().sample(count * self._ranks.count, generator)
+    def sample(self, count: int, draws: Draws) -> Tensor:
+        whole = super().sample(count * self._ranks.count, draws)
         return whole[self._ranks.places(count).to(whole.device)]
 
-    def add(self, codes: Tensor, generator: torch.Generator) -> None:
-        super().add(self._ranks.gather(codes), generator)
+    def add(self, codes: Tensor, draws: Draws) -> None:
+        super().add(self._ranks.gather(codes), draws)
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,10 @@ class _SharedAugmentation(DiscriminatorAugmentation):
 
     ranks: Ranks = _ALONE
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         places = self.ranks.places(len(images)).to(images.device)
         whole = images.new_zeros((len(images) * self.ranks.count, *images.shape[1:]))
-        return super().__call__(whole.index_copy(0, places, images), generator)[places]
+        return super().__call__(whole.index_copy(0, places, images), draws)[places]
 
 
 class _SharedTask(TaskConsistency):

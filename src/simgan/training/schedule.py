@@ -1,11 +1,11 @@
-"""Which phase of training a turn belongs to, and the learning rates at a step of Algorithm 1."""
+"""Which phase a turn belongs to, and the learning rates at a step."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from simgan.settings import TrainingSettings
-from simgan.training.algorithm import Players
+from simgan.training.algorithm import Players, set_learning_rate
 
 Phase = str
 """A name of `phases_of`."""
@@ -54,5 +54,5 @@ def learning_rate_factor(t: TrainingSettings, step: int) -> float:
 def set_learning_rates(players: Players, t: TrainingSettings, step: int) -> None:
     """Both optimizers' learning rates for step `step` of Algorithm 1."""
     factor = learning_rate_factor(t, step)
-    players.refiner_optimizer.param_groups[0]["lr"] = t.refiner_learning_rate * factor
-    players.discriminator_optimizer.param_groups[0]["lr"] = t.discriminator_learning_rate * factor
+    set_learning_rate(players.refiner_optimizer, t.refiner_learning_rate * factor)
+    set_learning_rate(players.discriminator_optimizer, t.discriminator_learning_rate * factor)
