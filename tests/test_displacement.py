@@ -93,7 +93,7 @@ def test_an_edge_is_measured_across_it_with_the_help_of_corners_elsewhere() -> N
         return (1.6 * np.prod(inside, axis=0) - 0.8)[None, :, :, None].astype(np.float32)
 
     found = measure_displacement(square(14.0), square(15.0))
-    assert found.shift_px[0] == pytest.approx([0, 1], abs=0.1)
+    assert found.shift_px[0] == pytest.approx([0, 1], abs=0.2)
     stripe = np.broadcast_to(square(14.0)[:, 32:33], (1, 64, 64, 1)).copy()
     assert np.isnan(measure_displacement(stripe, stripe).drift_px).all(), "nothing is known along a stripe"
 

@@ -287,6 +287,7 @@ def evaluate(
     real_dev: Path | None = None,
     images: str = ALL_IMAGES,
     real_images: str = ALL_IMAGES,
+    masks: str | None = None,
     out: Path | None = None,
     seed: int = 0,
     task_seeds: int = 3,
@@ -303,6 +304,7 @@ def evaluate(
     :param real_dev: Other labelled real images, for the upper bound and the label check (unset: half of the test).
     :param images: Which files of synthetic and refined are the images, as a pattern.
     :param real_images: The same for the real trees.
+    :param masks: Which files of synthetic are class masks, as a pattern: how far refining moved them.
     :param out: Where to write evaluation.json: that file, or its folder.
     :param seed: What everything random is drawn from.
     :param task_seeds: How many task models are trained of each kind.
@@ -328,6 +330,7 @@ def evaluate(
             seed=seed,
             task_seeds=task_seeds,
             mirror=mirror,
+            masks=masks,
             out=out,
             command=shlex.join(["simgan", *sys.argv[1:]]),
             progress=display.say,

@@ -38,6 +38,7 @@ _CORRELATED = (
 _SMALLEST_FIT = 0.6  # share of x̃'s variance in the window that the regression must explain
 _GOOD_FIT = 0.97  # with which a window that has texture would be located along one axis
 _SMALLEST_CONTRAST = 0.03  # standard deviation in a window on [-1, 1], about four of 256 levels
+_GONE = 0.004  # deviation of the refined window below which nothing is there: half of one of 256 levels
 _NEARNESS = 1e-3  # squared correlation that a squared pixel costs: along an edge, the nearest place is taken
 _KNOWN_PX = 0.35  # largest standard deviation along an axis for a window to say anything of it
 _LARGEST_DEVIATION_PX = (
@@ -296,7 +297,8 @@ def _regress(
         last, shift = shift, moved
         if bool((moved == last).all()):
             break
-    fit = 1 - residual / (y**2).sum(1).clamp_min(1e-12)
+    total = (y**2).sum(1)
+    fit = (1 - residual / total.clamp_min(1e-12)) * (total / side**2 > _GONE**2)
     textured = energy / side**2 > _SMALLEST_CONTRAST**2
     textured &= energy * (1 - _GOOD_FIT) / freedom * values[:, 0] < _KNOWN_PX**2
     found = textured & (fit >= _SMALLEST_FIT) & (rest.abs().amax(1) < 1) & known.any(1)
