@@ -208,6 +208,7 @@ def refine(
     out_of_range: Literal["refuse", "clip"] = "refuse",
     jpeg_quality: int = 95,
     max_reject_share: float = 0.05,
+    max_drift: float | None = None,
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -219,6 +220,7 @@ def refine(
     :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
     :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
+    :param max_drift: Images whose structure moved by more pixels than this are left out and listed.
     """
     with showing_progress("refining") as display:
         report = simgan.refine(
@@ -228,6 +230,7 @@ def refine(
             jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
             max_reject_share=max_reject_share,
+            max_drift_px=max_drift,
             progress=display.advance,
             warn=display.warn,
         )

@@ -35,10 +35,10 @@ from simgan.measures import (
     optical_flow,
     percentile_interval,
 )
+from simgan.measures.displacement import SMALLEST_SIDE_PX
 
 MOST_MEASURED = 300
 FEWEST_MEASURED = 5
-SMALLEST_SIDE_PX = 8
 WORST = 12
 _REPLICATES = 2000
 

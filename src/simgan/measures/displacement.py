@@ -28,6 +28,8 @@ FloatArray = NDArray[np.float64]
 REACH_PX = 4
 """Farthest displacement that is looked for; less where images are small."""
 WINDOW_PX = 16
+SMALLEST_SIDE_PX = 8
+"""Of images that can be measured."""
 FEWEST_FOUND = 0.5
 """Below this share of its textured windows, the structure of an image counts as lost: it has no drift in pixels."""
 
@@ -38,7 +40,8 @@ _CORRELATED = (
 _SMALLEST_FIT = 0.6  # share of x̃'s variance in the window that the regression must explain
 _GOOD_FIT = 0.97  # with which a window that has texture would be located along one axis
 _SMALLEST_CONTRAST = 0.03  # standard deviation in a window on [-1, 1], about four of 256 levels
-_GONE = 0.004  # deviation of the refined window below which nothing is there: half of one of 256 levels
+_GONE = 0.004  # deviation of the refined window below which nothing is there; least noise: half of one of 256 levels
+_RIDGE = 1e-6
 _NEARNESS = 1e-3  # squared correlation that a squared pixel costs: along an edge, the nearest place is taken
 _KNOWN_PX = 0.35  # largest standard deviation along an axis for a window to say anything of it
 _LARGEST_DEVIATION_PX = (
@@ -104,7 +107,7 @@ class Displacement:
         """
         counts = self.located.sum(axis=1)
         result = np.full((len(self.found), 2), np.nan)
-        several = np.asarray((counts > 1) & self.measured)
+        several = np.flatnonzero((counts > 1) & self.measured)
         squares, n = self.squares_px2[several], counts[several]
         if len(n):
             error = 1.96 * np.nanstd(squares, axis=1, ddof=1) / np.sqrt(np.maximum(n / 4, 1))
@@ -163,7 +166,7 @@ def displacement_at(synthetic: NDArray[Any], refined: NDArray[Any], points_px: F
 def _reach(height: int, width: int) -> tuple[int, int]:
     """Farthest shift, and the side of a window, for images of this size."""
     shorter = min(height, width)
-    if shorter < 8:
+    if shorter < SMALLEST_SIDE_PX:
         raise ValueError(f"images of at least 8×8 pixels are wanted, got {height}×{width}")
     reach = min(REACH_PX, shorter // 8)
     return reach, min(WINDOW_PX, shorter - 2 * reach)
@@ -279,8 +282,9 @@ def _regress(
     # -- the rest: the regression, once more where it points to another pixel ----------------------------------
     normal = x.transpose(1, 2) @ x
     scale = normal.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
-    inverse = torch.linalg.pinv(normal / (scale[:, :, None] * scale[:, None, :]), hermitian=True, rtol=1e-9)
-    inverse = inverse / (scale[:, :, None] * scale[:, None, :])
+    product = scale[:, :, None] * scale[:, None, :]
+    ridge = _RIDGE * torch.eye(x.shape[2], dtype=torch.float64)  # along a perfect edge the system is singular
+    inverse = torch.linalg.inv(normal / product + ridge) / product
     values, axes = torch.linalg.eigh(inverse[:, :2, :2])  # variance along each axis, in units of the noise
     freedom = max(side * side / _CORRELATED - x.shape[2] - 1, 1.0)
     for _ in range(3):
@@ -288,7 +292,7 @@ def _regress(
         y = y - y.mean(dim=1, keepdim=True)
         weights = (inverse @ (x.transpose(1, 2) @ y[:, :, None]))[:, :, 0]
         gain = torch.where(weights[:, 2].abs() < 1e-6, 1e-6, weights[:, 2])
-        residual = ((y - (x @ weights[:, :, None])[:, :, 0]) ** 2).sum(1)
+        residual = ((y - (x @ weights[:, :, None])[:, :, 0]) ** 2).sum(1) + (side * _GONE) ** 2
         variance = values.clamp_min(1e-12) * (residual / freedom / gain**2)[:, None] + _LEAST_VARIANCE_PX2
         along = axes.transpose(1, 2) @ (-weights[:, :2] / gain[:, None])[:, :, None]
         known = variance < _KNOWN_PX**2

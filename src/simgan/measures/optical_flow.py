@@ -32,9 +32,10 @@ def optical_flow(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
     factor = _ENLARGED if min(height, width) < _SMALL_PX else 1
     size = (width * factor, height * factor)
     first, second = (cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in (a, b))
+    start = np.zeros((*first.shape, 2), np.float32)
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(1 if factor > 1 else 0)
-    flow = cv2.resize(estimator.calc(first, second, None), (width, height), interpolation=cv2.INTER_AREA)
+    flow = cv2.resize(estimator.calc(first, second, start), (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(flow[:, :, ::-1], np.float64) / factor
 
 
