@@ -25,7 +25,8 @@ from simgan.errors import ConfigurationError, OutputError, RunError, TrainingErr
 from simgan.images import write_image
 from simgan.nn.discriminator import Discriminator
 from simgan.training.candidates import Candidate, doubt_kept_refiner
-from simgan.training.loop import Progress, Run, _interruptible, learning_rate_factor, phase_of, train
+from simgan.training.interruption import interruptible
+from simgan.training.loop import Progress, Run, learning_rate_factor, phase_of, train
 from simgan.training.run import RunDirectory
 from simgan.weights import load_refiner, save_refiner
 from tiny_runs import Overrides, final_state, metrics_without_time, write_side, write_sides
@@ -435,7 +436,7 @@ def test_an_interrupt_leaves_a_checkpoint_of_that_turn_and_the_handlers_as_they_
 
 
 def test_a_second_interrupt_is_obeyed_at_once() -> None:
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         interrupt()
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -447,7 +448,7 @@ def test_outside_the_main_thread_training_leaves_signals_alone() -> None:
 
     def run() -> None:
         before = signal.getsignal(signal.SIGINT)
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             results.append(signal.getsignal(signal.SIGINT) == before and not interrupted.is_set())
 
     thread = threading.Thread(target=run)

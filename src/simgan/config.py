@@ -187,6 +187,7 @@ def _rule_faults(c: Configuration) -> list[str]:
         "refiner.blocks": r.blocks,
         "objective.self_regularization_weight": c.objective.self_regularization_weight,
         "objective.task_consistency_weight": c.objective.task_consistency_weight,
+        "objective.drift_budget_px": c.objective.drift_budget_px,
         "training.warmup_refiner_steps": t.warmup_refiner_steps,
         "training.warmup_task_steps": t.warmup_task_steps,
         "training.warmup_discriminator_steps": t.warmup_discriminator_steps,
@@ -236,6 +237,7 @@ def _limit_rules(c: Configuration, numbers: Mapping[str, float]) -> list[tuple[b
         "training.refiner_learning_rate": 10,
         "training.discriminator_learning_rate": 10,
         "training.augmentation_shift_px": 4096,
+        "objective.drift_budget_px": 4,  # as far as displacement is measured
     }
     whole = {key: value for key, value in numbers.items() if isinstance(value, int) and key != "seed"}
     checked: dict[str, tuple[float, float]] = {

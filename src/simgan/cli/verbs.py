@@ -25,6 +25,7 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
+from simgan.cli.doctor import doctor
 from simgan.cli.embedded import demo, simulate
 from simgan.cli.printing import (
     align,
@@ -56,6 +57,7 @@ app = App(
 )
 app.command(simulate)
 app.command(demo)
+app.command(doctor)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:

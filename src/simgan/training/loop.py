@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +31,8 @@ from simgan.training.algorithm import (
 )
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
+from simgan.training.drift_budget import DriftBudget
+from simgan.training.interruption import interruptible
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
 from simgan.training.tracking import TensorBoardTracker
@@ -122,8 +122,11 @@ def _train(
     players, state = assembly.players(), _State()
     synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
     watch = Watch(levels=assembly.value_range.levels)
+    budget = DriftBudget.of(assembly)
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
+        if budget is not None:
+            budget.load_state_dict(checkpoint["drift_budget"], players)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
     directory.read_metrics()  # damaged ones are said now, not when training ends
 
@@ -146,13 +149,14 @@ def _train(
 
     def checkpoint_now() -> None:
         saved = _snapshot(players, state, synthetic_stream, real_stream, watch)
+        saved["drift_budget"] = None if budget is None else budget.state_dict()
         directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size()})
 
     def record(row: dict[str, Any]) -> None:
         directory.append_metrics(row)
         tracker.add(row)
 
-    with closing(tracker), _interruptible() as interrupted:
+    with closing(tracker), interruptible() as interrupted:
         while state.turn < turns:
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
@@ -171,6 +175,9 @@ def _train(
                     refiner_updates=t.refiner_updates_per_step,
                     discriminator_updates=t.discriminator_updates_per_step,
                 )
+                if budget is not None and budget.due(step + 1):
+                    held = budget.update(players)
+                    record({"kind": "drift_budget", "step": step + 1, "turn": state.turn + 1, **held})
             state.turn += 1
             last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
             due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase
@@ -329,27 +336,6 @@ def _refuse_other_images(directory: RunDirectory, assembly: Assembly) -> None:
 def _labels_digest(description: dict[str, Any]) -> str | None:
     labels = description.get("labels")
     return labels["sha256"] if isinstance(labels, dict) else labels  # the first runs wrote the digest alone
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event, to be obeyed between two turns; a second SIGINT interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-
-    def handle(number: int, _frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _snapshot(
