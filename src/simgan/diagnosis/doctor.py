@@ -39,7 +39,8 @@ def diagnose(run: str | Path, evaluation: Evaluation | str | Path | None = None)
     """Looks at the records of a run, at its evaluation, and at 100 images of each side.
 
     `evaluation`: of `simgan.evaluate`, or its file; None takes evaluation.json of the run where there is one.
-    `RunError` where `run` is no run directory or its records are damaged, `DataError` where the evaluation cannot be read.
+    `RunError` where `run` is no run directory or its records are damaged, `DataError` where the evaluation is no such
+    file.
     """
     directory = RunDirectory(run)
     chart = Chart(
