@@ -59,13 +59,15 @@ def test_the_weight_follows_the_equation_and_stands_in_the_objective(
     found = budget.update(players)
     assert found["drift_px"] == pytest.approx(0, abs=0.01)
     assert players.objective.self_regularization_weight == pytest.approx(0.3 * math.exp(-0.05))
-    _refiner_moves(monkeypatch, _tensor(2.0))  # four times the budget: e = 1
+    _refiner_moves(monkeypatch, _tensor(2.0))  # four times the budget: e = 3, of which 2 count
     budget.update(players)
-    assert players.objective.self_regularization_weight == pytest.approx(0.3 * math.exp(-0.05 + 0.05 + 2 * 2))
+    assert players.objective.self_regularization_weight == pytest.approx(
+        0.3 * math.exp(-0.05 + 0.2 * 2 + 0.5 * 3)
+    )
     _refiner_moves(monkeypatch, torch.from_numpy(texture(8, *SIZE, seed=9)).permute(0, 3, 1, 2))
     lost = budget.update(players)
     assert lost["drift_px"] is None, "structure that is not found again counts as far above the budget"
-    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(4.05))
+    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(1.85 + 0.4))
 
 
 def test_the_weight_stays_between_its_bounds(players: Any, monkeypatch: pytest.MonkeyPatch) -> None:

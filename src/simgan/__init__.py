@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from simgan.config import resolve_configuration
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
+    from simgan.diagnosis import Diagnosis, diagnose
     from simgan.evaluation import Evaluation, evaluate
     from simgan.preparation import CenterCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
@@ -47,6 +48,7 @@ __all__ = [
     "Configuration",
     "ConfigurationError",
     "DataError",
+    "Diagnosis",
     "Evaluation",
     "ImageError",
     "ImageTree",
@@ -64,6 +66,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "__version__",
+    "diagnose",
     "evaluate",
     "info",
     "load_refiner",
@@ -83,6 +86,8 @@ _MODULE_OF = {
     "Labels": "simgan.data.labels",
     "read_labels": "simgan.data.labels",
     "ImageTree": "simgan.data.trees",
+    "Diagnosis": "simgan.diagnosis",
+    "diagnose": "simgan.diagnosis",
     "Evaluation": "simgan.evaluation",
     "evaluate": "simgan.evaluation",
     "CenterCrop": "simgan.preparation",

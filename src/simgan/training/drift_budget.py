@@ -5,10 +5,10 @@ the weight of what holds the image in place, here λ of equation 4: where drift 
 below λ falls. Drift is measured every 10 steps on the same synthetic images; λ changes by a factor, so that it stays
 above 0 and its scale need not be known:
 
-    e_k = clip(m_k / b − 1, −1, 1)
-    λ_{k+1} = λ_k · exp(0.05 e_k + 2 (e_k − e_{k−1}))
+    e_k = min(m_k / b − 1, 2)
+    λ_{k+1} = λ_k · exp(η e_k + 0.5 (e_k − e_{k−1})),    η = 0.2 where e_k > 0, else 0.05
 
-The first term is dual ascent in log λ; the second answers a change of drift at once, which damps the oscillation that
+The first term is dual ascent in log λ, quicker up than down; the second answers a change of drift at once, which damps the oscillation that
 the delay between λ and drift would cause. λ weighs all change and drift counts only what moves, so levels and textures
 are as free as the budget leaves them.
 """
@@ -31,7 +31,8 @@ from simgan.training.inspection import spread
 MEASURED_EVERY = 10
 """Steps between two measurements."""
 _IMAGES = 64
-_INTEGRAL, _PROPORTIONAL = 0.05, 2.0
+_RISING, _FALLING, _PROPORTIONAL = 0.2, 0.05, 0.5
+_LARGEST_ERROR = 2.0
 _WEAKEST, _STRONGEST = 1e-3, 1e3  # λ
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
@@ -62,9 +63,9 @@ class DriftBudget:
         """One dual update: measures R and sets λ in the players' objective; what was found, for the log."""
         drift = drift_px(self._staged, refine_batch(self._assembly, players.refiner, self._staged))
         # Structure that is not found again has moved too far to be measured.
-        error = 1.0 if drift is None else min(max(drift / self.budget_px - 1, -1.0), 1.0)
+        error = _LARGEST_ERROR if drift is None else min(drift / self.budget_px - 1, _LARGEST_ERROR)
         change = error - (error if self._last_error is None else self._last_error)
-        exponent = _INTEGRAL * error + _PROPORTIONAL * change
+        exponent = (_RISING if error > 0 else _FALLING) * error + _PROPORTIONAL * change
         self.weight = min(max(self.weight * math.exp(exponent), _WEAKEST), _STRONGEST)
         self._last_error = error
         self._apply(players)
