@@ -35,7 +35,7 @@ def padding_of(image: Image) -> float:
         turned = np.rot90(image, side)
         constant = (turned == turned[:1, :1]).all(axis=(1, 2))
         lines += int(np.argmin(constant)) if not constant.all() else len(constant)
-    return lines / (2 * (image.shape[0] + image.shape[1]))
+    return float(lines / (2 * (image.shape[0] + image.shape[1])))
 
 
 def jpeg_grid_of(image: Image) -> float:

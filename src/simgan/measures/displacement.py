@@ -105,9 +105,9 @@ class Displacement:
 
         Windows overlap by half, so that four count as one. NaN where fewer than two were located.
         """
-        counts = self.located.sum(axis=1)
+        counts: NDArray[np.int64] = np.count_nonzero(self.located, axis=1)
         result = np.full((len(self.found), 2), np.nan)
-        several = np.flatnonzero((counts > 1) & self.measured)
+        several = np.array([bool(m) and c > 1 for m, c in zip(self.measured, counts, strict=True)])
         squares, n = self.squares_px2[several], counts[several]
         if len(n):
             error = 1.96 * np.nanstd(squares, axis=1, ddof=1) / np.sqrt(np.maximum(n / 4, 1))
