@@ -105,9 +105,9 @@ class Displacement:
 
         Windows overlap by half, so that four count as one. NaN where fewer than two were located.
         """
-        counts: NDArray[np.int64] = np.count_nonzero(self.located, axis=1)
+        counts = self.located.sum(axis=1)
         result = np.full((len(self.found), 2), np.nan)
-        several = np.array([bool(m) and c > 1 for m, c in zip(self.measured, counts, strict=True)])
+        several = np.flatnonzero((counts > 1) & self.measured)
         squares, n = self.squares_px2[several], counts[several]
         if len(n):
             error = 1.96 * np.nanstd(squares, axis=1, ddof=1) / np.sqrt(np.maximum(n / 4, 1))
@@ -152,8 +152,8 @@ def displacement_at(synthetic: NDArray[Any], refined: NDArray[Any], points_px: F
     _, height, width = a.shape
     reach, side = _reach(height, width)
     size = np.array([height, width])
-    inside = (np.isfinite(points_px) & (points_px > -0.5) & (points_px < size - 0.5)).all(axis=2)
-    corners = np.where(inside[:, :, None], points_px, 0).round().astype(np.int64) - side // 2
+    inside = np.all(np.isfinite(points_px) & (points_px > -0.5) & (points_px < size - 0.5), axis=2)
+    corners = np.where(np.expand_dims(inside, 2), points_px, 0).round().astype(np.int64) - side // 2
     corners = np.clip(corners, reach, size - reach - side)
     found = _locate(a, b, torch.from_numpy(corners), reach, side)
     return Displacement(
