@@ -20,14 +20,14 @@ from tiny_runs import images, tiny_players
 def test_on_the_processor_a_turn_is_itself() -> None:
     update = dict
     assert captured(update, Draws(torch.Generator()), is_steady=lambda: True) is update
-    assert captured_turns(tiny_players(), ranks=1, adversarial=update) == {"adversarial": update}
+    assert captured_turns(tiny_players(), capturable=True, adversarial=update) == {"adversarial": update}
 
 
 def test_with_a_task_network_nothing_is_captured() -> None:
     players = tiny_players()
     players.task = object()  # type: ignore[assignment]
     players.draws.device = torch.device("cuda")
-    assert captured_turns(players, ranks=1, adversarial=dict) == {"adversarial": dict}
+    assert captured_turns(players, capturable=True, adversarial=dict) == {"adversarial": dict}
 
 
 def test_a_recorded_update_of_the_discriminator_makes_the_same_choices_again() -> None:

@@ -452,12 +452,13 @@ def test_refine_hands_on_its_options_and_warns_on_stderr(
     out, err = capsys.readouterr()
     assert err == "warning: 1 of 20 images was left out\n"
     assert out.startswith("refined  19\n")
-    options = "--out-of-range clip --jpeg-quality 80 --max-reject-share 0.2"
+    options = "--out-of-range clip --jpeg-quality 80 --max-reject-share 0.2 --max-drift 1.5"
     assert run(f"refine runs/a s --out r {options}".split()) == 0
-    wanted = [("refuse", 95, 0.05), ("clip", 80, 0.2)]
+    wanted = [("refuse", 95, 0.05, None), ("clip", 80, 0.2, 1.5)]
     for (args, kwargs), pattern, values in zip(calls, ("i/*.png", "**/*"), wanted, strict=True):
         assert args == (simgan.ImageTree(Path("s"), pattern), Path("runs/a"), Path("r"))
-        assert (kwargs["out_of_range"], kwargs["jpeg_quality"], kwargs["max_reject_share"]) == values
+        given = ("out_of_range", "jpeg_quality", "max_reject_share", "max_drift_px")
+        assert tuple(kwargs[name] for name in given) == values
 
 
 def test_a_centred_crop_is_height_times_width() -> None:

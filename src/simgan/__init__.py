@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
     from simgan.datasets import LabelledImages
+    from simgan.diagnosis import Diagnosis, diagnose
     from simgan.evaluation import Evaluation, evaluate
     from simgan.exporting import ExportReport, export, load_runtime
     from simgan.preparation import CenterCrop, PreparationReport, prepare
@@ -49,6 +50,7 @@ __all__ = [
     "Configuration",
     "ConfigurationError",
     "DataError",
+    "Diagnosis",
     "Evaluation",
     "ExportReport",
     "ImageError",
@@ -68,6 +70,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "__version__",
+    "diagnose",
     "evaluate",
     "export",
     "info",
@@ -91,6 +94,8 @@ _MODULE_OF = {
     "read_labels": "simgan.data.labels",
     "ImageTree": "simgan.data.trees",
     "LabelledImages": "simgan.datasets",
+    "Diagnosis": "simgan.diagnosis",
+    "diagnose": "simgan.diagnosis",
     "Evaluation": "simgan.evaluation",
     "evaluate": "simgan.evaluation",
     "ExportReport": "simgan.exporting",

@@ -189,6 +189,7 @@ def _rule_faults(c: Configuration) -> list[str]:
         "objective.self_regularization_weight": c.objective.self_regularization_weight,
         "objective.task_consistency_weight": c.objective.task_consistency_weight,
         "objective.self_ensembling_weight": c.objective.self_ensembling_weight,
+        "objective.drift_budget_px": c.objective.drift_budget_px,
         "training.warmup_refiner_steps": t.warmup_refiner_steps,
         "training.warmup_task_steps": t.warmup_task_steps,
         "training.warmup_self_ensembling_steps": t.warmup_self_ensembling_steps,
@@ -240,6 +241,7 @@ def _limit_rules(c: Configuration, numbers: Mapping[str, float]) -> list[tuple[b
         "training.discriminator_learning_rate": 10,
         "training.augmentation_shift_px": 4096,
         "training.task_starts": 100,
+        "objective.drift_budget_px": 4,  # as far as displacement is measured
     }
     whole = {key: value for key, value in numbers.items() if isinstance(value, int) and key != "seed"}
     checked: dict[str, tuple[float, float]] = {

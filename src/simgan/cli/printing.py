@@ -145,6 +145,7 @@ def describe_evaluation(record: Mapping[str, Any]) -> str:
         *_realism(record.get("realism")),
         *_downstream(record),
         *_labels(record.get("labels")),
+        *_drift(record.get("drift")),
     ]
     return "\n".join(parts) + bullets("warnings", record["warnings"])
 
@@ -203,3 +204,38 @@ def _labels(labels: Mapping[str, Any] | None) -> list[str]:
         f"[{labels['low']:+.1f}, {labels['high']:+.1f}]), the unrefined originals at "
         f"{labels['judge_on_synthetic']:.3f} ({beside})",
     ]
+
+
+def _drift(drift: Mapping[str, Any] | None) -> list[str]:
+    """Drift in pixels, with the gain of the same run beside it."""
+    if drift is None:
+        return []
+    parts = [("structure", drift["structure"]), ("by optical flow", drift["flow"])]
+    parts += [("keypoints", drift["keypoints"])] if drift["keypoints"] else []
+    parts += [("masks, boundary", drift["masks"]["boundary"])] if drift["masks"] else []
+    rows: list[tuple[str, object]] = [
+        (
+            f"  {name}",
+            f"{part['mean']:.2f} px [{part['low']:.2f}, {part['high']:.2f}], 95 % below {part['p95']:.2f}",
+        )
+        if part["mean"] is not None
+        else (f"  {name}", "nothing to follow")
+        for name, part in parts
+    ]
+    if drift["masks"] and drift["masks"]["iou"]["mean"] is not None:
+        rows.append(("  masks, IoU", f"{drift['masks']['iou']['mean']:.3f}"))
+    model = drift["model"]
+    if model is not None:
+        rows.append(("  frozen model", f"reads {model['mean']:.4g} ({model['unit']}) otherwise; its error on synthetic "
+                                       f"is {model['error_on_synthetic']:.4g}"))  # fmt: skip
+    if drift["structure"]["lost"]:
+        rows.append(("  not found again", f"{drift['structure']['lost']} of {drift['n']} images"))
+    floor = drift["floor"]["structure_px"]
+    if floor is not None:
+        rows.append(("  floor", f"{floor:.2f} px where only levels changed"))
+    gain = (drift["gain"] or {}).get("over_synthetic")
+    beside = (
+        "not measured" if gain is None else f"{gain['mean']:+.4g} [{gain['low']:+.4g}, {gain['high']:+.4g}]"
+    )
+    rows.append(("  gain beside it", beside))
+    return ["", f"drift of {drift['n']:,} images, mean over images", align(rows)]

@@ -28,6 +28,7 @@ from simgan.cli.arguments import (
     toml_string,
 )
 from simgan.cli.benchmarking import bench
+from simgan.cli.doctor import doctor
 from simgan.cli.embedded import demo, simulate
 from simgan.cli.export import export, through, write_card
 from simgan.cli.printing import (
@@ -62,6 +63,7 @@ app.command(demo)
 app.command(turing)
 app.command(export)
 app.command(bench)
+app.command(doctor)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -217,6 +219,7 @@ def refine(
     jpeg_quality: int = 95,
     max_reject_share: float = 0.05,
     runtime: Literal["torch", "onnx", "openvino", "openvino-fast"] = "torch",
+    max_drift: float | None = None,
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -229,6 +232,7 @@ def refine(
     :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
     :param runtime: What computes the network; openvino-fast in the fastest precision there is, its error is said.
+    :param max_drift: Images whose structure moved by more pixels than this are left out and listed.
     """
     synthetic = simgan.ImageTree(tree, images)
     with showing_progress("refining") as display:
@@ -239,6 +243,7 @@ def refine(
             jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
             max_reject_share=max_reject_share,
+            max_drift_px=max_drift,
             progress=display.advance,
             warn=display.warn,
         )
@@ -298,6 +303,7 @@ def evaluate(
     real_dev: Path | None = None,
     images: str = ALL_IMAGES,
     real_images: str = ALL_IMAGES,
+    masks: str | None = None,
     out: Path | None = None,
     seed: int = 0,
     task_seeds: int = 3,
@@ -314,6 +320,7 @@ def evaluate(
     :param real_dev: Other labelled real images, for the upper bound and the label check (unset: half of the test).
     :param images: Which files of synthetic and refined are the images, as a pattern.
     :param real_images: The same for the real trees.
+    :param masks: Which files of synthetic are class masks, as a pattern: how far refining moved them.
     :param out: Where to write evaluation.json: that file, or its folder.
     :param seed: What everything random is drawn from.
     :param task_seeds: How many task models are trained of each kind.
@@ -339,6 +346,7 @@ def evaluate(
             seed=seed,
             task_seeds=task_seeds,
             mirror=mirror,
+            masks=masks,
             out=out,
             command=shlex.join(["simgan", *sys.argv[1:]]),
             progress=display.say,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simgan.measures.binomial import BinomialTest, binomial_test
 from simgan.measures.descriptors import describe_images
+from simgan.measures.displacement import Displacement, displacement_at, measure_displacement
 from simgan.measures.intervals import (
     Replicates,
     bootstrap,
@@ -12,18 +13,25 @@ from simgan.measures.intervals import (
     wilson_difference,
     wilson_interval,
 )
+from simgan.measures.optical_flow import flow_drift_px, move_mask, optical_flow
 from simgan.measures.two_sample import TwoSampleResult, area_under_curve, two_sample_auc
 from simgan.measures.wasserstein import sliced_wasserstein
 
 __all__ = [
     "BinomialTest",
+    "Displacement",
     "Replicates",
     "TwoSampleResult",
     "area_under_curve",
     "binomial_test",
     "bootstrap",
     "describe_images",
+    "displacement_at",
+    "flow_drift_px",
+    "measure_displacement",
     "median_gap_closed",
+    "move_mask",
+    "optical_flow",
     "percentile_interval",
     "sliced_wasserstein",
     "two_sample_auc",

@@ -37,6 +37,7 @@ class RefinementReport:
     n_unchanged: int  # of the refined ones: every pixel came out as it was
     n_clipped: int  # values that lay outside the trained range and were clipped to it
     n_lossy: int  # files written with loss (JPEG)
+    n_drifted: int  # left out because their structure moved by more than the limit, or was not found again
     n_carried: int  # other files, copied byte for byte
     rejects: tuple[Reject, ...]  # images left out, and why
     warnings: tuple[str, ...]
@@ -70,10 +71,15 @@ def build_manifest(
             "clipped": sum(row.outside for row in done),
             "lossy": sum(is_lossy(row) for row in done),
             "rejected": len(rows) - len(done),
+            "drifted": sum(row.drifted for row in rows),
             "carried": n_carried,
         },
         "levels": {"synthetic": levels, "training": _training_levels(trained.training_scan)},
-        "warnings": [*notes, *_warnings(rows, levels, trained)],
+        "warnings": [
+            *notes,
+            *_warnings(rows, levels, trained),
+            *_drift_warnings(done, command["max_drift_px"]),
+        ],
         "rejects": [{"path": row.path, "reason": row.reason} for row in rows if row.reason is not None],
         "lacked_before": sorted(lacked_before),
         "images": {row.path: _image_entry(row) for row in done},
@@ -88,6 +94,8 @@ def _image_entry(row: Row) -> dict[str, Any]:
         entry["lossy"] = True
     if row.unchanged:
         entry["unchanged"] = True
+    if row.drift_px is not None:
+        entry["drift_px"] = row.drift_px
     return entry
 
 
@@ -167,6 +175,16 @@ def _warnings(rows: list[Row], levels: dict[str, float], trained: TrainedRefiner
     return warnings
 
 
+def _drift_warnings(done: list[Row], limit: float | None) -> list[str]:
+    blind = [row.path for row in done if row.drift_px is None]
+    if limit is None or not blind:
+        return []
+    return [
+        f"{len(blind)} of {len(done)} images have no structure whose drift could be measured, first {blind[0]}: they "
+        f"were kept, although they may have drifted by more than {limit:g} px"
+    ]
+
+
 def _differ(levels: Mapping[str, float], scan: TreeScan, value_range: ValueRange) -> bool:
     span = value_range.high - value_range.low
     ratio = (levels["std"] + 1) / (
@@ -211,6 +229,7 @@ def report_of(manifest: Mapping[str, Any], tree: ImageTree, out: Path, **rest: A
         n_unchanged=counts["unchanged"],
         n_clipped=counts["clipped"],
         n_lossy=counts["lossy"],
+        n_drifted=counts["drifted"],
         n_carried=counts["carried"],
         rejects=tuple(Reject(**reject) for reject in manifest["rejects"]),
         warnings=tuple(manifest["warnings"]),

@@ -31,6 +31,7 @@ from simgan.data.output_folder import (
 from simgan.data.trees import ImageTree, Progress, Reject, refuse_rejects
 from simgan.errors import ConfigurationError, DataError, ImageError, OutputError
 from simgan.images import PixelFormat, decode_image, encode_image, split_alpha, write_atomically
+from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX, measure_displacement
 from simgan.refinement.journal import JOURNAL, Journal, Row
 from simgan.refinement.manifest import (
     RefinementReport,
@@ -54,6 +55,7 @@ def refine(
     jpeg_quality: int = 95,
     out_of_range: OutOfRange = "refuse",
     max_reject_share: float = 0.05,
+    max_drift_px: float | None = None,
     tile: int = TILE,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
@@ -65,7 +67,9 @@ def refine(
     4:4:4 at `jpeg_quality`, everything else without loss. Images that cannot be read, or are not of the kind that
     the refiner was trained on, are left out and listed in the report and the manifest; with `out_of_range`
     "refuse" so are those with values outside the trained range, with "clip" such values are clipped. More than
-    `max_reject_share` of them end it with a `DataError`.
+    `max_reject_share` of them end it with a `DataError`. With `max_drift_px`, images whose structure moved by more
+    pixels (`measures.displacement`), or was not found again, are left out and listed too, however many they are; the
+    manifest then says each image's drift.
 
     The same call again continues an interrupted one, to the same bytes, and verifies a finished one.
     `progress(done, total)` is called after each image, `warn(sentence)` for each warning of the report. Raises
@@ -73,7 +77,7 @@ def refine(
     `OutputError` (`out_dir` inside the tree or the reverse, not empty, refined with something else, in use, disk
     full or read-only).
     """
-    _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile)
+    _check_arguments(jpeg_quality, out_of_range, max_reject_share, max_drift_px, tile)
     trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
     root, out = Path(synthetic.root), Path(out_dir)
     check_places(root, out, "refined")
@@ -87,6 +91,7 @@ def refine(
         "route": str(trained.route),
         "jpeg_quality": jpeg_quality,
         "out_of_range": out_of_range,
+        "max_drift_px": max_drift_px,
         "tile": tile,
         "simgan": simgan.__version__,
         "torch": str(torch.__version__),
@@ -105,7 +110,7 @@ def refine(
             _refuse_foreign_files(out, {*paths, *others, JOURNAL})
             todo = _still_to_do(synthetic, paths, out, journal)
             n_continued = len(paths) - len(todo)
-            worker = _Worker(synthetic, trained, out, jpeg_quality, out_of_range, tile)
+            worker = _Worker(synthetic, trained, out, jpeg_quality, out_of_range, max_drift_px, tile)
             _refine_images(worker, paths, todo, journal, max_reject_share, progress)
             for path in others:
                 if _stamp(root / path) != _stamp(out / path):
@@ -116,6 +121,7 @@ def refine(
                     f"{root} was refined before: its {MANIFEST} was not carried, this tree has its own"
                 )
             rows = [journal.rows[path] for path in paths]
+            _refuse_all_drifted(synthetic, rows, max_drift_px)
             manifest = build_manifest(
                 rows,
                 trained,
@@ -133,7 +139,9 @@ def refine(
     return report
 
 
-def _check_arguments(jpeg_quality: int, out_of_range: str, max_reject_share: float, tile: int) -> None:
+def _check_arguments(
+    jpeg_quality: int, out_of_range: str, max_reject_share: float, max_drift_px: float | None, tile: int
+) -> None:
     rules = [
         (1 <= jpeg_quality <= 100, f"`jpeg_quality` must be from 1 to 100, not {jpeg_quality}"),
         (
@@ -141,11 +149,26 @@ def _check_arguments(jpeg_quality: int, out_of_range: str, max_reject_share: flo
             f"`out_of_range` must be 'refuse' or 'clip', not {out_of_range!r}",
         ),
         (0 <= max_reject_share <= 1, f"`max_reject_share` must be from 0 to 1, not {max_reject_share}"),
+        (
+            max_drift_px is None or 0 < max_drift_px <= REACH_PX,
+            f"`max_drift_px` must be above 0 and at most {REACH_PX} pixels, as far as drift is measured, not "
+            f"{max_drift_px}",
+        ),
         (tile >= 1, f"`tile` must be 1 pixel or more, not {tile}"),
     ]
     faults = [fault for holds, fault in rules if not holds]
     if faults:
         raise ConfigurationError(faults)
+
+
+def _refuse_all_drifted(tree: ImageTree, rows: Iterable[Row], limit: float | None) -> None:
+    """`DataError` where no image is left: that is no refined tree, and the limit or the refiner is wrong."""
+    drifted = [row for row in rows if row.drifted]
+    if drifted and all(row.reason is not None for row in rows):
+        raise DataError(
+            f"{tree.root}: every image that could be refined drifted too far, first {drifted[0].path}, which "
+            f"{drifted[0].reason}; raise max_drift_px above {limit}, or train with a smaller objective.drift_budget_px"
+        )
 
 
 def _refuse_used_folder(out: Path) -> None:
@@ -191,14 +214,15 @@ def _refine_images(
     """Read, refine, write, several images at once; a row in the journal after each file, in order."""
     done = len(paths) - len(todo)
     ended = set(paths) - set(todo)
-    rejects = [Reject(p, r.reason) for p in sorted(ended) if (r := journal.rows[p]).reason is not None]
+    before = [journal.rows[path] for path in sorted(ended)]
+    rejects = [Reject(row.path, row.reason) for row in before if row.reason is not None and not row.drifted]
     if rejects:
         refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
     with closing(_in_parallel(worker.process, todo)) as rows:
         for row in rows:
             done += 1
             journal.add(row)
-            if row.reason is not None:
+            if row.reason is not None and not row.drifted:
                 rejects.append(Reject(row.path, row.reason))
                 refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
             if progress is not None:
@@ -235,6 +259,7 @@ class _Worker:
     out: Path
     jpeg_quality: int
     out_of_range: OutOfRange
+    max_drift_px: float | None
     tile: int
 
     def process(self, path: str) -> Row:
@@ -249,6 +274,10 @@ class _Worker:
             synthetic = decode_image(data, suffix=source.suffix)
             row = self._measured(row, synthetic)
             refined = self.trained(synthetic, out_of_range="clip", tile=self.tile)
+            row = self._followed(row, synthetic, refined)
+            if row.drifted:
+                remove_file(target)
+                return row
             unchanged = np.array_equal(refined, synthetic)
             written = data if unchanged else encode_image(refined, target.suffix, self.jpeg_quality)
         except (ImageError, OSError) as error:
@@ -265,6 +294,25 @@ class _Worker:
             refined=hashlib.sha256(written).hexdigest(),
             unchanged=unchanged,
         )
+
+    def _followed(self, row: Row, synthetic: NDArray[Any], refined: NDArray[Any]) -> Row:
+        """`row` with the drift of the image, and why it is left out where that is too much."""
+        if self.max_drift_px is None or min(synthetic.shape[:2]) < SMALLEST_SIDE_PX:
+            return row
+        encode = self.trained.value_range.encode
+        found = measure_displacement(*(encode(split_alpha(one)[0])[None] for one in (synthetic, refined)))
+        if found.lost[0]:
+            share = found.share_found[0]
+            reason = f"drifted: only {share:.0%} of its structure was found again after refining"
+            return replace(row, reason=reason, drifted=True)
+        if not found.measured[0]:
+            return row
+        drift = round(float(found.drift_px[0]), 4)
+        row = replace(row, drift_px=drift)
+        if drift <= self.max_drift_px:
+            return row
+        reason = f"drifted: its structure moved by {drift:.2f} px, the limit is {self.max_drift_px:g} px"
+        return replace(row, reason=reason, drifted=True)
 
     def _measured(self, row: Row, image: NDArray[Any]) -> Row:
         """`row` with the size and the levels of `image`; `ImageError` where it is not of the trained kind."""

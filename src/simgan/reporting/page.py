@@ -15,6 +15,7 @@ from simgan.evaluation import Evaluation, Outcomes
 from simgan.images import write_atomically
 from simgan.refinement.manifest import read_manifest
 from simgan.reporting.curves import training_charts
+from simgan.reporting.drift import drift_table, drift_tile, worst_captions
 from simgan.reporting.error_curves import error_curves
 from simgan.reporting.facts import commands, evaluation_facts, manifest_facts, provenance_facts, run_facts
 from simgan.reporting.pictures import gather_album
@@ -119,11 +120,13 @@ def render(
     if trained is not None:
         groups["Kept weights"] = {"file": str(run.weights), "sha256": trained.sha256}
         groups["Kept weights"] |= provenance_facts(trained.provenance)
-    downstream = realism = labels = None
+    downstream = realism = labels = drift = None
     if evaluation is not None:
         groups["Evaluation"] = evaluation_facts(evaluation)
         groups["Evaluated with"] = {str(k): str(v) for k, v in evaluation.get("versions", {}).items()}
-        downstream, realism, labels = (evaluation.get(part) for part in ("downstream", "realism", "labels"))
+        downstream, realism, labels, drift = (
+            evaluation.get(part) for part in ("downstream", "realism", "labels", "drift")
+        )
     script, _, _ = environment.loader.get_source(environment, "compare.js")
     text: str = environment.get_template("report.html").render(
         name=run.path.resolve().name,
@@ -132,8 +135,8 @@ def render(
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         run=run,
         verdict=judge(run, evaluation),
-        tiles=tiles(evaluation),
-        album=gather_album(run, trained, refined),
+        tiles=[*tiles(evaluation), *([] if drift is None else [drift_tile(drift)])],
+        album=gather_album(run, trained, refined, worst_captions(drift)),
         evaluation=evaluation,
         arms=None if downstream is None else arms_table(downstream),
         gains=None if downstream is None else gains_table(downstream),
@@ -141,6 +144,7 @@ def render(
         no_gap=None if downstream is None else downstream.get("reason"),
         realism=[] if realism is None else realism_tables(realism),
         labels=None if labels is None else labels_table(labels),
+        drift=None if drift is None else drift_table(drift, downstream),
         notes=notes,
         charts=training_charts(run),
         groups=groups,

@@ -27,12 +27,12 @@ def captured(update: Update, draws: Draws, *, is_steady: Callable[[], bool]) -> 
     return _CapturedUpdate(update, draws, is_steady)  # pragma: cuda
 
 
-def captured_turns(players: Players, *, ranks: int, **turns: Update) -> dict[str, Update]:
+def captured_turns(players: Players, *, capturable: bool, **turns: Update) -> dict[str, Update]:
     """The turns of each phase of training, captured where they can be: not with a task network, whose augmentation and
-    dropout are made on the host, not with several ranks, which exchange what they have by way of the host, and not
-    before the history is full, because until then each turn's work is another.
+    dropout are made on the host, not where the caller says so (ranks exchange what they have by way of the host, a
+    drift budget changes λ), and not before the history is full, because until then each turn's work is another.
     """
-    if players.task is not None or ranks > 1:
+    if players.task is not None or not capturable:
         return turns
     history = players.history
     steady = {"warmup_refiner": lambda: True}

@@ -33,6 +33,7 @@ from simgan.training.algorithm import (
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
 from simgan.training.capture import captured_turns
+from simgan.training.drift_budget import DriftBudget
 from simgan.training.feeding import feed_of, first_stage_of
 from simgan.training.interruption import interruptible
 from simgan.training.ranks import OnlookingRun, Ranks, joined, share
@@ -138,8 +139,11 @@ def _train(
     players, state = assembly.players(), _State()
     synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
     watch = Watch(levels=assembly.value_range.levels)
+    budget = DriftBudget.of(assembly)
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
+        if budget is not None:
+            budget.load_state_dict(checkpoint["drift_budget"], players)
     share(players, ranks)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
     directory.read_metrics()  # damaged ones are said now, not when training ends
@@ -168,6 +172,7 @@ def _train(
 
     def checkpoint_now() -> None:
         saved = _snapshot(players, state, synthetic_stream, real_stream, watch)
+        saved["drift_budget"] = None if budget is None else budget.state_dict()
         directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size(), "ranks": ranks.count})
 
     def record(row: dict[str, Any]) -> None:
@@ -176,7 +181,7 @@ def _train(
 
     turn_of = captured_turns(
         players,
-        ranks=ranks.count,
+        capturable=ranks.count == 1 and budget is None,
         warmup_refiner=lambda: update_refiner(players, draw_synthetic().images, adversarial=False),
         warmup_task=lambda: update_task(players, draw_synthetic()),
         warmup_self_ensembling=lambda: update_task(players, draw_synthetic(), draw_real()),
@@ -196,6 +201,9 @@ def _train(
             if phase == "adversarial":
                 set_learning_rates(players, t, step)
             metrics = turn_of[phase]()
+            if phase == "adversarial" and budget is not None and budget.due(step + 1):
+                held = budget.update(players)
+                record({"kind": "drift_budget", "step": step + 1, "turn": state.turn + 1, **held})
             state.turn += 1
             last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
             due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase

@@ -24,7 +24,7 @@ class TensorBoardTracker:
         if self._writer is None or row["kind"] == "warning":
             return
         for name, value in row.items():
-            if name not in ("kind", "phase", "step", "turn", "kept", "time_sec"):
+            if value is not None and name not in ("kind", "phase", "step", "turn", "kept", "time_sec"):
                 self._writer.add_scalar(f"{row['kind']}/{name}", value, row["turn"])
 
     def close(self) -> None:
