@@ -81,6 +81,7 @@ class Recorder:
         ("train x --run y --set Training.steps=5", "key=value"),
         ("prepare a --out b --crop 1,2,3", "top,left,height,width"),
         ("prepare a --out b --crop center:5", "center:heightxwidth"),
+        ("prepare a --out b --crop eye:wide", "eye:margin"),
         ("prepare a --out b --size 35", "heightxwidth"),
         ("prepare a --out b --size ٣x٣", "heightxwidth"),
         ("prepare a --out b --crop 0,0,٣,3", "top,left,height,width"),
@@ -449,6 +450,11 @@ def test_refine_hands_on_its_options_and_warns_on_stderr(
 def test_a_centred_crop_is_height_times_width() -> None:
     assert parse_crop("center:6x8") == simgan.CenterCrop(height=6, width=8)
     assert parse_crop(None) is None
+
+
+def test_a_crop_around_the_eye_has_a_margin_in_eye_widths() -> None:
+    assert parse_crop("eye") == simgan.EyeCrop(margin=0.05)
+    assert parse_crop("eye:0.2") == simgan.EyeCrop(margin=0.2)
 
 
 def test_evaluate_hands_on_its_options_and_prints_the_record(

@@ -21,6 +21,7 @@ PUBLIC_NAMES = [
     "ConfigurationError",
     "DataError",
     "Evaluation",
+    "EyeCrop",
     "ImageError",
     "ImageTree",
     "InfoReport",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
     from simgan.evaluation import Evaluation, evaluate
-    from simgan.preparation import CenterCrop, PreparationReport, prepare
+    from simgan.preparation import CenterCrop, EyeCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
     from simgan.reporting import InfoReport, info, report
     from simgan.settings import Configuration
@@ -48,6 +48,7 @@ __all__ = [
     "ConfigurationError",
     "DataError",
     "Evaluation",
+    "EyeCrop",
     "ImageError",
     "ImageTree",
     "InfoReport",
@@ -86,6 +87,7 @@ _MODULE_OF = {
     "Evaluation": "simgan.evaluation",
     "evaluate": "simgan.evaluation",
     "CenterCrop": "simgan.preparation",
+    "EyeCrop": "simgan.preparation",
     "PreparationReport": "simgan.preparation",
     "prepare": "simgan.preparation",
     "RefinementReport": "simgan.refinement",

@@ -36,6 +36,7 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
+from simgan.cli.unpack import unpack
 from simgan.errors import OutputError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ app = App(
 )
 app.command(simulate)
 app.command(demo)
+app.command(unpack)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -245,6 +247,8 @@ def prepare(
     size: SizeText = None,
     images: str = ALL_IMAGES,
     masks: str | None = None,
+    mirror: Flag = False,
+    grey: Flag = False,
     invalid: int | None = None,
     carry_unknown: Flag = False,
     switches: Switches = NO_SWITCHES,
@@ -253,10 +257,12 @@ def prepare(
 
     :param tree: Folder of the images.
     :param out: Folder for the prepared tree.
-    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH.
+    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH; or eye[:MARGIN], around each image's eye.
     :param size: HEIGHTxWIDTH that the cropped images are resized to.
     :param images: Which files are the images, as a pattern relative to the tree.
     :param masks: Which files are label masks of the images, as a pattern.
+    :param mirror: Exchange left and right, in images and labels.
+    :param grey: Turn colours into grey levels.
     :param invalid: The pixel value that means "no measurement".
     :param carry_unknown: Copy label files of unknown formats as they are, instead of refusing them.
     """
@@ -267,6 +273,8 @@ def prepare(
             crop=parse_crop(crop),
             size=parse_size(size) if size is not None else None,
             masks=masks,
+            mirror=mirror,
+            grey=grey,
             invalid=invalid,
             carry_unknown=carry_unknown,
             progress=display.advance,
