@@ -412,12 +412,13 @@ def test_prepare_hands_on_its_options(
     prepare = Recorder(report)
     monkeypatch.setattr(simgan, "prepare", prepare)
     line = "prepare in --out out --crop 1,2,30,40 --size 15x20 --images i/*.png --masks m/*.png --invalid 0"
-    assert run([*line.split(), "--carry-unknown"]) == 0
+    assert run([*line.split(), "--carry-unknown", "--mirror", "--grey"]) == 0
     (args, kwargs), out = prepare.calls[0], capsys.readouterr()
     assert args == (simgan.ImageTree(Path("in"), "i/*.png"), Path("out"))
     assert callable(kwargs.pop("progress"))
     assert kwargs == {
         "crop": (1, 2, 30, 40), "size": (15, 20), "masks": "m/*.png", "invalid": 0, "carry_unknown": True,
+        "mirror": True, "grey": True,
     }  # fmt: skip
     assert "images       3" in out.out
     assert out.err == "warning: box 7 left\n"

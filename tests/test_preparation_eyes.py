@@ -206,7 +206,7 @@ def test_the_box_around_an_eye_is_worked_by_hand() -> None:
 def test_a_box_at_the_border_is_shifted_inside_and_never_larger_than_the_image() -> None:
     assert box_around((0, 0, 40, 100), (480, 640), (35, 55), 0.05) == (0, 0, 70, 110)
     assert box_around((440, 540, 480, 640), (480, 640), (35, 55), 0.05) == (410, 530, 70, 110)
-    assert box_around((0, 0, 80, 120), (80, 120), (35, 55), 0.05) == (2, 5, 70, 110)
+    assert box_around((0, 0, 80, 120), (80, 120), (35, 55), 0.05) == (5, 5, 70, 110)
     with pytest.raises(LabelError, match="6×60 pixels hold no box of the aspect 7:11"):
         box_around((0, 0, 4, 10), (6, 60), (35, 55), 0.05)
 
