@@ -22,12 +22,12 @@ from eye_files import (
 )
 from simgan.data.eye_gaze_h5 import read_eye_gaze
 from simgan.data.eye_masks import mask_path, read_mask, shape_of_mask
-from simgan.data.gaze import angles_of_vectors, mirrored, vectors_of_angles
 from simgan.data.labels import detect_label_format, read_labels
 from simgan.data.mpiigaze import read_mpiigaze
 from simgan.data.trees import ImageTree
 from simgan.data.unityeyes import count_closed, eye_opening, parse_unityeyes, read_unityeyes
 from simgan.errors import DataError, LabelError, MissingExtraError
+from simgan.nn.gaze import angles_of_vectors, mirrored, vectors_of_angles
 
 pytest.importorskip("h5py")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from simgan.data.gaze import gaze_faults, unit_vectors
 from simgan.data.label_set import raise_label_faults
 from simgan.data.mpiigaze import GazeImages
 from simgan.errors import DataError, require_extra
+from simgan.nn.gaze import gaze_faults, unit_vectors
 
 
 def read_eye_gaze(path: str | Path) -> GazeImages:

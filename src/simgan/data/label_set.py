@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -37,15 +36,6 @@ class Labels:
         chosen = np.asarray(indices, dtype=np.int64)
         groups = None if self.groups is None else tuple(self.groups[i] for i in chosen)
         return replace(self, values=self.values[chosen], groups=groups)
-
-
-_SIDEWAYS = re.compile(r"(.*_)?(gaze_x|yaw_deg|x_widths)")
-
-
-def changes_sign_mirrored(column: str) -> bool:
-    """Whether a label column points sideways, so that mirroring the image left to right changes its sign: `gaze_x`,
-    `…_yaw_deg`, `…_x_widths`."""
-    return _SIDEWAYS.fullmatch(column) is not None
 
 
 LabelReader = Callable[[ImageTree, Sequence[str]], Labels]

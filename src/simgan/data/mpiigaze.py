@@ -3,7 +3,7 @@
     Data/Normalized/pXX/dayYY.mat                              per eye: image (n, 36, 60), gaze (n, 3), pose (n, 3)
     Evaluation Subset/sample list for eye image/pXX.txt        lines "dayYY/0001.jpg left"
 
-(Zhang et al., CVPR 2015.) Gaze is a vector in the space of the normalized camera, the one of `simgan.data.gaze`. Right
+(Zhang et al., CVPR 2015.) Gaze is a vector in the space of the normalized camera, the one of `simgan.nn.gaze`. Right
 eyes are mirrored together with their labels, as its authors do, so that all look like left eyes.
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from simgan.data.gaze import gaze_faults, mirrored, unit_vectors
 from simgan.data.label_set import raise_label_faults, short
 from simgan.errors import DataError
+from simgan.nn.gaze import gaze_faults, mirrored, unit_vectors
 
 NORMALIZED = Path("Data") / "Normalized"
 EVALUATION_LISTS = Path("Evaluation Subset") / "sample list for eye image"

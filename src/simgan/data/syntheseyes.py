@@ -1,6 +1,6 @@
 """SynthesEyes: the gaze stands in the name of each image, <person>_<number>_<pitch>_<yaw>.png, in radians.
 
-Pitch is positive upwards and yaw positive to the left of the image (Wood et al., ICCV 2015), as in `simgan.data.gaze`;
+Pitch is positive upwards and yaw positive to the left of the image (Wood et al., ICCV 2015), as in `simgan.nn.gaze`;
 they are taken as angles in the camera's space.
 """
 
@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from simgan.data.gaze import GAZE_COLUMNS, vectors_of_angles
 from simgan.data.label_set import Labels, raise_label_faults
 from simgan.data.trees import ImageTree
+from simgan.nn.gaze import GAZE_COLUMNS, vectors_of_angles
 
 _NUMBER = r"-?[0-9]{1,2}(?:\.[0-9]+)?"
 _NAME = re.compile(rf"(?P<person>[^_]+)_(?P<number>[0-9]+)_(?P<pitch>{_NUMBER})_(?P<yaw>{_NUMBER})")

@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan.data.gaze import GAZE_COLUMNS, gaze_faults, unit_vectors
 from simgan.data.label_set import Labels, raise_label_faults, short
 from simgan.data.trees import ImageTree
 from simgan.errors import ImageError, LabelError
 from simgan.images import read_image_size
+from simgan.nn.gaze import GAZE_COLUMNS, gaze_faults, unit_vectors
 
 POINT_KEYS = ("interior_margin_2d", "caruncle_2d", "iris_2d")
 IRIS_COLUMNS = ("iris_x_px", "iris_y_px")
@@ -44,7 +44,7 @@ class EyeAnnotation:
     caruncle: FloatArray
     iris: FloatArray
     gaze: FloatArray
-    """(3,) unit vector in the camera's space, see `simgan.data.gaze`."""
+    """(3,) unit vector in the camera's space, see `simgan.nn.gaze`."""
     head_pose_deg: FloatArray
     """(3,) pitch, yaw, roll as in the file."""
 

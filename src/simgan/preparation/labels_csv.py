@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Callable
 
-from simgan.data.label_set import changes_sign_mirrored
 from simgan.data.labels import LABELS_FILE, read_table, relative_path
+from simgan.nn.gaze import changes_sign_mirrored
 from simgan.preparation.label_files import LabelFile, MovedLabels, finite_number, raise_faults, tidy
 from simgan.preparation.movement import Movement, Movements
 

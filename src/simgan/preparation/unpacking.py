@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from simgan.data.eye_gaze_h5 import read_eye_gaze
-from simgan.data.gaze import GAZE_COLUMNS
 from simgan.data.labels import LABELS_FILE
 from simgan.data.mpiigaze import EVALUATION_LISTS, NORMALIZED, GazeImages, Subset, find_persons, read_person
 from simgan.data.output_folder import check_places, make_folder
 from simgan.data.trees import ImageTree
 from simgan.images import encode_image, write_atomically
+from simgan.nn.gaze import GAZE_COLUMNS
 from simgan.preparation.journal import claim, listing_sha256, read_journal
 
 Progress = Callable[[int, int], None]

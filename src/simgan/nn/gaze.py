@@ -9,12 +9,22 @@ positive to the left of the image,
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 GAZE_COLUMNS = ("gaze_x", "gaze_y", "gaze_z")
 
 FloatArray = NDArray[np.float64]
+
+_SIDEWAYS = re.compile(r"(.*_)?(gaze_x|yaw_deg|x_widths)")
+
+
+def changes_sign_mirrored(column: str) -> bool:
+    """Whether a label column points sideways, so that mirroring the image left to right changes its sign: `gaze_x`,
+    `…_yaw_deg`, `…_x_widths`."""
+    return _SIDEWAYS.fullmatch(column) is not None
 
 
 def vectors_of_angles(pitch: ArrayLike, yaw: ArrayLike) -> FloatArray:
