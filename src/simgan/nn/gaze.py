@@ -18,12 +18,12 @@ GAZE_COLUMNS = ("gaze_x", "gaze_y", "gaze_z")
 
 FloatArray = NDArray[np.float64]
 
-_SIDEWAYS = re.compile(r"(.*_)?(gaze_x|yaw_deg|x_widths)")
+_SIDEWAYS = re.compile(r"(.*_)?(gaze_x|look_x|yaw_deg|roll_deg|x_widths)|(pupil|iris)_angle_deg")
 
 
 def changes_sign_mirrored(column: str) -> bool:
     """Whether a label column points sideways, so that mirroring the image left to right changes its sign: `gaze_x`,
-    `…_yaw_deg`, `…_x_widths`."""
+    `look_x`, `…_yaw_deg`, `…_roll_deg`, `…_x_widths`, and the angle of the ellipse of pupil or iris."""
     return _SIDEWAYS.fullmatch(column) is not None
 
 

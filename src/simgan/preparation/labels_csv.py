@@ -20,7 +20,7 @@ _X, _Y, _LENGTH = re.compile(r"(.*_)?x_px"), re.compile(r"(.*_)?y_px"), re.compi
 def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None:
     """labels.csv in the root: columns `…_x_px` and `…_y_px` are points (pixel centres at whole numbers) and
     move; other columns `…_px` are lengths, which scale, if both axes scale alike; a mirror changes the sign of
-    `gaze_x`, `…_yaw_deg` and `…_x_widths`; all else is carried.
+    columns that point sideways (`simgan.nn.gaze.changes_sign_mirrored`); all else is carried.
 
     Empty cells stay empty. A point outside the crop keeps its true place, outside the image. Rows of files that are not
     there are faults, also where nothing moves.

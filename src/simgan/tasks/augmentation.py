@@ -17,7 +17,7 @@ class StandardAugmentation:
 
     x' = clip(gain · blur(warp(x)) + bias + noise) in [-1, 1]. Every strength is uniform in the given range.
     Labels that are pixel positions or lengths move along: column names ending in `_x_px`, `_y_px` (positions)
-    and other names ending in `_px` (lengths); names that point sideways (`gaze_x`, `…_yaw_deg`, `…_x_widths`) change
+    and other names ending in `_px` (lengths); names that point sideways (`gaze_x`, `…_yaw_deg`, `…_x_widths`, …) change
     their sign with the mirror. Every other label is taken to survive shift and scale; whether it survives a mirror
     only the caller knows, hence `mirror=False`.
     """
