@@ -176,6 +176,10 @@ def test_the_gap_is_measured_in_units_that_are_done_once(
 
     monkeypatch.setattr(eyes, "run_unit", never)
     run_study(monkeypatch, small_eyes, "gap", "--seeds", "0", "1", "--tasks", "iris")
+    with pytest.raises(
+        DataError, match=r"made with task seeds, updates \[1, 2\], now \[1, 9\] are asked for"
+    ):
+        eyes.is_done(results / f"{names[0]}.json", 1, 9)
     capsys.readouterr()
 
 

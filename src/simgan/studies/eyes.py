@@ -33,6 +33,7 @@ import torch
 
 from simgan.data.labels import Labels
 from simgan.data.trees import ImageTree
+from simgan.errors import DataError
 from simgan.evaluation import ARMS, Outcomes, summarize
 from simgan.evaluation.downstream import Budget, build_arm, choose_matching, derive_seeds, run_downstream
 from simgan.evaluation.groups import number_groups
@@ -129,12 +130,25 @@ def run_unit(unit: Unit, work: Path, results: Path, *, task_seeds: int, updates:
         progress=_say,
     )
     record = {
-        **asdict(unit), **extra, "matching": matching, "updates": budget.updates, "task_seeds": task_seeds,
+        **asdict(unit), **extra, "matching": matching, "updates": budget.updates, "asked": [task_seeds, updates],
         "n_test": len(outcomes.paths), "downstream": summarize([outcomes], seed=unit.seed),
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
     outcomes.save(results / f"{unit.name}.npz")
     _write_json(results / f"{unit.name}.json", record)  # last: what has it is done
+
+
+def is_done(path: Path, task_seeds: int, updates: int | None) -> bool:
+    """Whether the unit's record is there; `DataError` where it was made with other task seeds or updates."""
+    if not path.exists():
+        return False
+    asked = json.loads(path.read_bytes())["asked"]
+    if asked != [task_seeds, updates]:
+        raise DataError(
+            f"{path}: was made with task seeds, updates {asked}, now {[task_seeds, updates]} are asked for; choose "
+            f"another results folder, or the same numbers"
+        )
+    return True
 
 
 def run_segmentation(
@@ -279,7 +293,7 @@ def main() -> None:
     ):
         steps = 0 if chosen.kind == "gap" else chosen.steps
         unit = Unit(chosen.kind, synthetic, variant, fold, seed, chosen.part, task, steps)
-        if not (chosen.results / f"{unit.name}.json").exists():
+        if not is_done(chosen.results / f"{unit.name}.json", chosen.task_seeds, chosen.updates):
             _say(f"unit {unit.name}")
             run_unit(unit, chosen.work, chosen.results, task_seeds=chosen.task_seeds, updates=chosen.updates)
             write_table(chosen.results)
