@@ -36,6 +36,7 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
+from simgan.cli.reproduce import reproduce
 from simgan.cli.unpack import unpack
 from simgan.errors import OutputError
 
@@ -58,6 +59,7 @@ app = App(
 app.command(simulate)
 app.command(demo)
 app.command(unpack)
+app.command(reproduce)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
