@@ -101,7 +101,7 @@ def reproduce_gaze(
 
     synthetic, test: trees with gaze (UnityEyes files, or labels.csv with `gaze_x`, `gaze_y`, `gaze_z`); real: without.
     All images of one size. No test image may be in `real`: copies are refused. The same call again continues: neither a
-    refiner that is trained nor an estimator whose errors are there is done again. `DataError`, `LabelError` as fits, and
+    trained refiner nor an estimator whose errors are there is done again. `DataError`, `LabelError` as fits, and
     `OutputError` for a folder begun by another call.
     """
     chosen, out = SCALES[scale], Path(out_dir)
