@@ -82,6 +82,7 @@ class Recorder:
         ("train x --run y --set Training.steps=5", "key=value"),
         ("prepare a --out b --crop 1,2,3", "top,left,height,width"),
         ("prepare a --out b --crop center:5", "center:heightxwidth"),
+        ("prepare a --out b --crop eye:wide", "eye:margin"),
         ("prepare a --out b --size 35", "heightxwidth"),
         ("prepare a --out b --size ٣x٣", "heightxwidth"),
         ("prepare a --out b --crop 0,0,٣,3", "top,left,height,width"),
@@ -425,12 +426,13 @@ def test_prepare_hands_on_its_options(
     prepare = Recorder(report)
     monkeypatch.setattr(simgan, "prepare", prepare)
     line = "prepare in --out out --crop 1,2,30,40 --size 15x20 --images i/*.png --masks m/*.png --invalid 0"
-    assert run([*line.split(), "--carry-unknown"]) == 0
+    assert run([*line.split(), "--carry-unknown", "--mirror", "--grey"]) == 0
     (args, kwargs), out = prepare.calls[0], capsys.readouterr()
     assert args == (simgan.ImageTree(Path("in"), "i/*.png"), Path("out"))
     assert callable(kwargs.pop("progress"))
     assert kwargs == {
         "crop": (1, 2, 30, 40), "size": (15, 20), "masks": "m/*.png", "invalid": 0, "carry_unknown": True,
+        "mirror": True, "grey": True,
     }  # fmt: skip
     assert "images       3" in out.out
     assert out.err == "warning: box 7 left\n"
@@ -464,6 +466,11 @@ def test_refine_hands_on_its_options_and_warns_on_stderr(
 def test_a_centred_crop_is_height_times_width() -> None:
     assert parse_crop("center:6x8") == simgan.CenterCrop(height=6, width=8)
     assert parse_crop(None) is None
+
+
+def test_a_crop_around_the_eye_has_a_margin_in_eye_widths() -> None:
+    assert parse_crop("eye") == simgan.EyeCrop(margin=0.05)
+    assert parse_crop("eye:0.2") == simgan.EyeCrop(margin=0.2)
 
 
 def test_evaluate_hands_on_its_options_and_prints_the_record(

@@ -23,6 +23,7 @@ PUBLIC_NAMES = [
     "Diagnosis",
     "Evaluation",
     "ExportReport",
+    "EyeCrop",
     "ImageError",
     "ImageTree",
     "InfoReport",

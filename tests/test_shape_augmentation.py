@@ -13,7 +13,7 @@ NOTHING = {"rotation_deg": 0.0, "shear": 0.0, "stretch": 0.0, "shift": 0.0, "ela
 
 @pytest.fixture(autouse=True)
 def _no_photometric_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StandardAugmentation, "disturb_levels", lambda _, images, *, generator: images)
+    monkeypatch.setattr(StandardAugmentation, "disturb_levels", lambda _, images, generator: images)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

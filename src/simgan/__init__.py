@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from simgan.diagnosis import Diagnosis, diagnose
     from simgan.evaluation import Evaluation, evaluate
     from simgan.exporting import ExportReport, export, load_runtime
-    from simgan.preparation import CenterCrop, PreparationReport, prepare
+    from simgan.preparation import CenterCrop, EyeCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
     from simgan.reporting import InfoReport, info, model_card, report
     from simgan.settings import Configuration
@@ -53,6 +53,7 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "ExportReport",
+    "EyeCrop",
     "ImageError",
     "ImageTree",
     "InfoReport",
@@ -102,6 +103,7 @@ _MODULE_OF = {
     "export": "simgan.exporting",
     "load_runtime": "simgan.exporting",
     "CenterCrop": "simgan.preparation",
+    "EyeCrop": "simgan.preparation",
     "PreparationReport": "simgan.preparation",
     "prepare": "simgan.preparation",
     "RefinementReport": "simgan.refinement",

@@ -41,7 +41,9 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
+from simgan.cli.reproduce import reproduce
 from simgan.cli.turing import turing
+from simgan.cli.unpack import unpack
 from simgan.errors import OutputError
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ app.command(turing)
 app.command(export)
 app.command(bench)
 app.command(doctor)
+app.command(unpack)
+app.command(reproduce)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -261,6 +265,8 @@ def prepare(
     size: SizeText = None,
     images: str = ALL_IMAGES,
     masks: str | None = None,
+    mirror: Flag = False,
+    grey: Flag = False,
     invalid: int | None = None,
     carry_unknown: Flag = False,
     switches: Switches = NO_SWITCHES,
@@ -269,10 +275,12 @@ def prepare(
 
     :param tree: Folder of the images.
     :param out: Folder for the prepared tree.
-    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH.
+    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH; or eye[:MARGIN], around each image's eye.
     :param size: HEIGHTxWIDTH that the cropped images are resized to.
     :param images: Which files are the images, as a pattern relative to the tree.
     :param masks: Which files are label masks of the images, as a pattern.
+    :param mirror: Exchange left and right, in images and labels.
+    :param grey: Turn colours into grey levels.
     :param invalid: The pixel value that means "no measurement".
     :param carry_unknown: Copy label files of unknown formats as they are, instead of refusing them.
     """
@@ -283,6 +291,8 @@ def prepare(
             crop=parse_crop(crop),
             size=parse_size(size) if size is not None else None,
             masks=masks,
+            mirror=mirror,
+            grey=grey,
             invalid=invalid,
             carry_unknown=carry_unknown,
             progress=display.advance,

@@ -56,4 +56,4 @@ class ShapeAugmentation:
         field = F.interpolate(points, size=images.shape[2:], mode="bicubic", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 1)
         warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return StandardAugmentation().disturb_levels(warped, generator=generator)
+        return StandardAugmentation().disturb_levels(warped, generator)
