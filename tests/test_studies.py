@@ -162,7 +162,7 @@ def test_the_demo_leaves_a_report_and_an_evaluation_and_killed_anywhere_comes_to
 
     monkeypatch.setattr(demo, "refine", refine)
     evaluation = run("whole")
-    assert turns[-1] == 10
+    assert turns[-1] == 12
     assert (tmp_path / "whole" / "report.html").read_text("utf-8").lstrip().startswith("<!DOCTYPE html")
     assert numbers(tmp_path / "whole")["downstream"] == evaluation.record["downstream"]
     assert evaluation.record["command"] == "simgan demo --seed 0"

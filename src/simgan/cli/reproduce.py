@@ -10,7 +10,6 @@ from cyclopts import App
 from simgan.cli.arguments import NO_SWITCHES, Flag, Switches
 from simgan.cli.printing import show
 from simgan.cli.progress import showing_progress
-from simgan.data.trees import ImageTree
 
 reproduce = App(
     name="reproduce", help="Repeat an experiment of the paper, from two sets of images to its tables."
@@ -41,6 +40,7 @@ def gaze(
     :param scale: smoke (minutes, only shows that it runs), small (two CPU cores), paper (all data, for a GPU).
     :param pseudo_real: Real and test were drawn by a simulator: say so on every page.
     """
+    from simgan.data.trees import ImageTree
     from simgan.studies.gaze import describe, reproduce_gaze
 
     with showing_progress("reproducing") as display:
