@@ -80,17 +80,23 @@ def find_imbalance(chart: Chart) -> Iterator[Finding]:
         share *= chart.data["discriminator"]["patch_grid"][0] * chart.data["discriminator"]["patch_grid"][1]
     budget = chart.configuration.objective.drift_budget_px
     heavy = (
-        "State objective.drift_budget_px and λ finds itself"
-        if not budget
-        else "Raise objective.drift_budget_px"
+        f"Lower objective.self_regularization_weight (now {weight:.3g}) to a third, or state "
+        "objective.drift_budget_px and λ finds itself."
     )
+    light = (
+        f"Raise objective.self_regularization_weight (now {weight:.3g}) threefold, or state how far structure may "
+        "move: objective.drift_budget_px = 0.5."
+    )
+    if budget:  # λ follows it, whatever the configuration says
+        heavy = f"Raise objective.drift_budget_px (now {budget:g})."
+        light = f"Lower objective.drift_budget_px (now {budget:g})."
     if share > HEAVY and kept["realism_auc"] >= TOLD_APART:
         yield Finding(
             "self-regularization too heavy",
             f"λ is out of balance: self-regularization weighs {share:.1f} times the adversarial loss, "
             "and refined images are "
             f"still told from real ones (AUC {kept['realism_auc']:.2f}).",
-            f"Lower objective.self_regularization_weight (now {weight:.3g}) to a third. {heavy}.",
+            heavy,
         )
     drift = kept.get("drift_px")
     alike, moved = kept["diversity"] < ALIKE, drift is not None and drift > max(DRIFTED_PX, 1.2 * budget)
@@ -102,9 +108,7 @@ def find_imbalance(chart: Chart) -> Iterator[Finding]:
             "self-regularization too light",
             f"λ is out of balance: self-regularization weighs {share:.2f} times the adversarial loss, and "
             f"{' and '.join(shown)}.",
-            f"Raise objective.self_regularization_weight (now {weight:.3g}) threefold, or state how "
-            "far structure may move: "
-            "objective.drift_budget_px = 0.5.",
+            light,
         )
 
 

@@ -32,6 +32,8 @@ def _has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
         return False
     if torch.get_autocast_dtype(kind) != torch.bfloat16:
         return False
+    if any(side % 2 == 0 for side in convolution.kernel_size):  # padded unevenly
+        return False
     if kind == "cuda":  # pragma: cuda
         return convolution.out_channels % _MAPS_TOGETHER == 0
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

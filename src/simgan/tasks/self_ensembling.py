@@ -6,11 +6,12 @@ together, and how often each class occurs. So the student T follows a teacher T�
 where T̄ is sure, and T̄'s readings are balanced by a bias per class (French, Mackiewicz, Fisher, "Self-ensembling for
 visual domain adaptation", ICLR 2018; the bias is our own form of their class balance):
 
-    p = softmax(T̄(u) + β)           β ← β + η (π − mean p) / π,  −3 ≤ β ≤ 3
+    p = softmax(T̄(u) + β)           β ← β + η (π − mean p) / π, centred, −3 ≤ β ≤ 3
     q = softmax(T(u′))              u, u′: two augmentations of one real image
     L = w · { mean 1[max p > 0.7] ‖q − p‖² + 0.1 · KL(mean q ‖ π) }
 
-π is how often the classes occur among the synthetic images. β is bounded so that π need not be exact: readings that
+π is how often the classes occur among the synthetic images, no class below 1 %. T̄ reads as T does in training, with
+dropout and the statistics of its batch. β is bounded so that π need not be exact: readings that
 are sure by more than 3 nats stay, whatever the balance.
 
 Where it ends depends on where it starts: one start in three leaves some group of images misread. Such a T̄ stays in
@@ -35,12 +36,18 @@ _DOUBT_DECAY = 0.99
 
 
 def self_ensembling_loss(student: Tensor, teacher: Tensor, *, bias: Tensor, prior: Tensor) -> Tensor:
-    """The braces of the module's equation: logits (N, K) of T and T̄, β and π (K,) → scalar ≥ 0."""
+    """The braces of the module's equation: logits (N, K) of T and T̄, β and π (K,) → scalar; π need not sum to 1."""
     p, q = softmax(teacher + bias, dim=1).detach(), softmax(student, dim=1)
     sure = (p.amax(1) > _CONFIDENCE).float()
     agreement = (sure * (q - p).square().sum(1)).mean()
     read = q.mean(0)
-    return agreement + _BALANCE * (read * (read / prior.clamp_min(_FLOOR) + 1e-6).log()).sum()
+    return agreement + _BALANCE * (read * (read / _not_rare(prior) + 1e-6).log()).sum()
+
+
+def _not_rare(prior: Tensor) -> Tensor:
+    """π with every class at 1 % at least, summing to 1 again."""
+    raised = prior.clamp_min(_FLOOR)
+    return raised / raised.sum()
 
 
 class SelfEnsembling:
@@ -67,8 +74,9 @@ class SelfEnsembling:
         return self.weight * loss
 
     def _balance(self, read: Tensor) -> None:
-        """The step of β: classes that are read too seldom gain. The mean over classes is kept at 0."""
-        bias = self.bias + _BIAS_STEP * (self.prior - read) / self.prior.clamp_min(_FLOOR)
+        """The step of β: classes that are read too seldom gain."""
+        expected = _not_rare(self.prior)
+        bias = self.bias + _BIAS_STEP * (expected - read) / expected
         self.bias = (bias - bias.mean()).clamp(-_LARGEST_BIAS, _LARGEST_BIAS)
 
     @torch.no_grad()
@@ -90,5 +98,6 @@ class SelfEnsembling:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.teacher.load_state_dict(state["teacher"])
-        self.bias, self.doubt = state["bias"].clone(), state["doubt"].clone()
+        self.bias = state["bias"].to(self.prior.device, copy=True)
+        self.doubt = state["doubt"].to(self.prior.device, copy=True)
         self._followed = int(state["followed"])

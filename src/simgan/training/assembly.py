@@ -184,7 +184,8 @@ class Assembly:
             names=() if is_class else self.labels.names,
             weight=c.objective.task_consistency_weight,
             self_ensembling_weight=c.objective.self_ensembling_weight,
-            starts=c.training.task_starts,
+            # Only this warm-up tells which start is the best.
+            starts=c.training.task_starts if c.training.warmup_self_ensembling_steps else 1,
             image_shape=(self.refiner_spec.channels, *self.crop),
             device=self.route.device,
             seed=_derived_seed(c.seed, _TASK_NETWORK),

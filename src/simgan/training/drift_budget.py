@@ -6,7 +6,7 @@ below λ falls. Drift is measured every 10 steps on the same synthetic images; �
 above 0 and its scale need not be known:
 
     e_k = min(m_k / b − 1, 2)
-    λ_{k+1} = λ_k · exp(η e_k + 0.5 (e_k − e_{k−1})),    η = 0.2 where e_k > 0, else 0.05
+    λ_{k+1} = λ_k · exp(η e_k + 0.5 (e_k − e_{k−1})),    η = 0.2 where e_k > 0, else 0.05;  10⁻³ ≤ λ ≤ 10³
 
 The first term is dual ascent in log λ, quicker up than down; the second answers a change of drift at once, which damps
 the oscillation that the delay between λ and drift would cause. λ weighs all change and drift counts only what moves, so

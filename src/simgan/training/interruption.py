@@ -17,7 +17,7 @@ def interruptible() -> Iterator[threading.Event]:
         return
 
     def handle(number: int, _frame: object) -> None:
-        if event.is_set():
+        if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         event.set()
 

@@ -202,6 +202,7 @@ def _train(
                 set_learning_rates(players, t, step)
             metrics = turn_of[phase]()
             if phase == "adversarial" and budget is not None and budget.due(step + 1):
+                _refuse_diverged(players, directory, turn=state.turn + 1)
                 held = budget.update(players)
                 record({"kind": "drift_budget", "step": step + 1, "turn": state.turn + 1, **held})
             state.turn += 1
@@ -230,7 +231,7 @@ def _train(
                         sheet = sample_sheet(assembly, players.averaged_refiner)
                         write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
                     candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
-                    keep = candidate.better_than(state.kept)
+                    keep = bool(ranks.of_first(int(candidate.better_than(state.kept))))
                     if keep:
                         state.kept = candidate
                         if ranks.writes:
@@ -244,6 +245,7 @@ def _train(
             if ranks.any(interrupted.is_set()) and state.turn < turns:
                 _refuse_diverged(players, directory, turn=state.turn)
                 checkpoint_now()
+                ranks.wait()  # torchrun ends all when one is gone
                 raise KeyboardInterrupt
     assert state.kept is not None, "the last step is always a candidate"
     ranks.wait()

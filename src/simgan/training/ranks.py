@@ -89,6 +89,14 @@ class Ranks:
         dist.all_reduce(said, dist.ReduceOp.MAX)
         return bool(said)
 
+    def of_first(self, number: int) -> int:
+        """What rank 0 has: decisions that rounding could turn are its own."""
+        if self.count == 1:
+            return number
+        said = torch.tensor(number, device=self.device)
+        dist.broadcast(said, 0)
+        return int(said)
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.count > 1:
@@ -212,6 +220,11 @@ class _SharedTask(TaskConsistency):
     def __init__(self, task: TaskConsistency, ranks: Ranks) -> None:
         self.__dict__.update(task.__dict__)
         self._ranks = ranks
+        for start in self._starts:  # devices may round differently, and T has to stay one
+            start.optimizer.register_step_pre_hook(lambda stepping, *_: _average_gradients(stepping, ranks))
+
+    def _surest(self) -> int:
+        return self._ranks.of_first(super()._surest())
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         loss = super().loss(self._ranks.gather(images), self._ranks.gather(labels))

@@ -28,7 +28,7 @@ from simgan.errors import ConfigurationError, OutputError, RunError, WeightsErro
 from simgan.images import write_atomically
 from simgan.settings import Configuration
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 class RunDirectory:

@@ -18,6 +18,7 @@ labels play no part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,10 +114,12 @@ class TaskConsistency:
 
     def keep_surest_start(self) -> None:
         """Drops all starts but the one whose teacher reads real images with the least doubt."""
-        self._starts.sort(
-            key=lambda start: 0.0 if start.ensembling is None else float(start.ensembling.doubt)
-        )
-        del self._starts[1:]
+        self._starts = [self._starts[self._surest()]]
+
+    def _surest(self) -> int:
+        """The number of that start."""
+        doubts = [0.0 if one.ensembling is None else float(one.ensembling.doubt) for one in self._starts]
+        return min(range(len(doubts)), key=lambda i: math.inf if math.isnan(doubts[i]) else doubts[i])
 
     def labels_of(self, indices: Tensor) -> Tensor:
         """The labels of synthetic images number `indices`."""
@@ -177,7 +180,8 @@ class TaskConsistency:
     @contextmanager
     def _seeded_dropout(self) -> Iterator[None]:
         """Dropout knows only the global generator: inside, that is seeded from T's own, and afterwards as before."""
-        with torch.random.fork_rng(devices=[]):
+        device = next(self.network.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(torch.randint(2**31, (), generator=self._dropout_seed)))
             yield
 
