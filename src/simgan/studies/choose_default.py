@@ -43,6 +43,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "narrow discriminator": {"discriminator.width": 32},
     "field 9": {"discriminator.layers": [[64, 3, 1]] * 4},
+    "field 9, four blocks, lambda 0.1": {
+        "discriminator.layers": [[64, 3, 1]] * 4,
+        "refiner.blocks": 4,
+        "objective.self_regularization_weight": 0.1,
+    },
     "batch 64": {"training.batch_size": 64},
     "lambda 0.1": {"objective.self_regularization_weight": 0.1},
     "lambda 1": {"objective.self_regularization_weight": 1.0},
