@@ -84,7 +84,8 @@ class ObjectiveSettings:
     """ψ."""
     task_consistency_weight: float = 0.0
     """μ: a task network that learns from synthetic and refined images must still read the synthetic label; 0: none.
-    Needs labels on the synthetic side (class folders or labels.csv); without them it is left out, with a warning."""
+    Needs labels on the synthetic side that simgan finds itself (class folders, labels.csv, UnityEyes files); without
+    them it is left out, with a warning."""
     self_ensembling_weight: float = 0.0
     """How much the task network of task consistency learns from unlabelled real images, where labels are classes;
     0: not at all. It takes classes to be about as frequent among real images as among synthetic ones."""

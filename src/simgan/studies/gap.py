@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,7 +51,9 @@ def run_seed(task: str, seed: int, folder: Path, results: Path) -> None:
         say=say,
         warn=say,
     )
-    evaluation.save(results / f"seed_{seed}.json")
+    # Where the study ran is of no interest later.
+    record = json.loads(json.dumps(evaluation.record).replace(f"{folder}/", ""))
+    replace(evaluation, record=record).save(results / f"seed_{seed}.json")
     shutil.rmtree(run_dir)
 
 

@@ -340,7 +340,7 @@ def _labels(
     label_format, why = detect_label_format(tree), ""
     if label_format is None:
         why = (
-            f"no labels found in {c.synthetic.root} (class folders or a labels.csv); set "
+            f"no labels found in {c.synthetic.root} (class folders, a labels.csv, UnityEyes files); set "
             "objective.task_consistency_weight = 0 to say that this is meant"
         )
     elif min(crop) < SMALLEST_SIDE:
