@@ -1,0 +1,82 @@
+"""refine(): what is asked for, checked and recorded, and then done for a folder or for shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+import simgan
+from simgan.data.trees import ImageTree, Progress
+from simgan.errors import ConfigurationError
+from simgan.refinement.manifest import RefinementReport
+from simgan.refinement.pipeline import Refining
+from simgan.refinement.tree import refine_tree
+from simgan.weights import TILE, OutOfRange, TrainedRefiner, load_refiner
+
+
+def refine(
+    synthetic: ImageTree,
+    refiner: TrainedRefiner | str | Path,
+    out_dir: str | Path,
+    *,
+    jpeg_quality: int = 95,
+    out_of_range: OutOfRange = "refuse",
+    max_reject_share: float = 0.05,
+    tile: int = TILE,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> RefinementReport:
+    """Write to `out_dir` the tree with every image refined: same relative paths, sizes, channels, bit depth.
+
+    `refiner` is a trained one, its file, or a run directory. Every file that is not an image of the tree (labels,
+    masks, notes) is carried byte for byte; so is an image of which every pixel stays as it was. JPEG is written
+    4:4:4 at `jpeg_quality`, everything else without loss. Images that cannot be read, or are not of the kind that
+    the refiner was trained on, are left out and listed in the report and the manifest; with `out_of_range`
+    "refuse" so are those with values outside the trained range, with "clip" such values are clipped. More than
+    `max_reject_share` of them end it with a `DataError`.
+
+    The same call again continues an interrupted one, to the same bytes, and verifies a finished one.
+    `progress(done, total)` is called after each image, `warn(sentence)` for each warning of the report. Raises
+    `WeightsError` or `RunError` where there is no trained refiner, `ConfigurationError`, `DataError`, and
+    `OutputError` (`out_dir` inside the tree or the reverse, not empty, refined with something else, in use, disk
+    full or read-only).
+    """
+    _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile)
+    trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
+    command = {
+        "root": str(Path(synthetic.root).resolve()),
+        "images": synthetic.images,
+        "refiner": trained.sha256,
+        "route": str(trained.route),
+        "jpeg_quality": jpeg_quality,
+        "out_of_range": out_of_range,
+        "tile": tile,
+        "simgan": simgan.__version__,
+        "torch": str(torch.__version__),
+    }
+    refining = Refining(trained, jpeg_quality, out_of_range, tile)
+    report = refine_tree(
+        synthetic, refining, Path(out_dir), command, max_reject_share=max_reject_share, progress=progress
+    )
+    if warn is not None:
+        for warning in report.warnings:
+            warn(warning)
+    return report
+
+
+def _check_arguments(jpeg_quality: int, out_of_range: str, max_reject_share: float, tile: int) -> None:
+    rules = [
+        (1 <= jpeg_quality <= 100, f"`jpeg_quality` must be from 1 to 100, not {jpeg_quality}"),
+        (
+            out_of_range in get_args(OutOfRange),
+            f"`out_of_range` must be 'refuse' or 'clip', not {out_of_range!r}",
+        ),
+        (0 <= max_reject_share <= 1, f"`max_reject_share` must be from 0 to 1, not {max_reject_share}"),
+        (tile >= 1, f"`tile` must be 1 pixel or more, not {tile}"),
+    ]
+    faults = [fault for holds, fault in rules if not holds]
+    if faults:
+        raise ConfigurationError(faults)
