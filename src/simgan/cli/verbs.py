@@ -25,6 +25,7 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
+from simgan.cli.convert import convert
 from simgan.cli.embedded import demo, simulate
 from simgan.cli.printing import (
     align,
@@ -56,6 +57,7 @@ app = App(
 )
 app.command(simulate)
 app.command(demo)
+app.command(convert)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -200,7 +202,7 @@ def train(
 @app.command
 def refine(
     refiner: Path,
-    tree: Path,
+    tree: str,
     /,
     *,
     out: Path,
@@ -208,17 +210,19 @@ def refine(
     out_of_range: Literal["refuse", "clip"] = "refuse",
     jpeg_quality: int = 95,
     max_reject_share: float = 0.05,
+    workers: int = 1,
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
 
     :param refiner: A run, or the file of a refiner.
-    :param tree: Folder of the synthetic images.
-    :param out: Folder for the refined tree.
+    :param tree: Folder of the synthetic images; or of shards, a pattern of them ('data/*.tar'), or a tar file.
+    :param out: Folder for the refined tree, or the refined shards.
     :param images: Which files are the images, as a pattern relative to the tree.
     :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
     :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
+    :param workers: Processes that share the shards; the result is the same.
     """
     with showing_progress("refining") as display:
         report = simgan.refine(
@@ -228,6 +232,7 @@ def refine(
             jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
             max_reject_share=max_reject_share,
+            workers=workers,
             progress=display.advance,
             warn=display.warn,
         )

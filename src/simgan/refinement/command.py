@@ -13,6 +13,7 @@ from simgan.data.trees import ImageTree, Progress
 from simgan.errors import ConfigurationError
 from simgan.refinement.manifest import RefinementReport
 from simgan.refinement.pipeline import Refining
+from simgan.refinement.shards import Engine, in_processes, in_this_process, refine_shards
 from simgan.refinement.tree import refine_tree
 from simgan.weights import TILE, OutOfRange, TrainedRefiner, load_refiner
 
@@ -26,6 +27,8 @@ def refine(
     out_of_range: OutOfRange = "refuse",
     max_reject_share: float = 0.05,
     tile: int = TILE,
+    workers: int = 1,
+    engine: Engine | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> RefinementReport:
@@ -39,12 +42,22 @@ def refine(
     `max_reject_share` of them end it with a `DataError`.
 
     The same call again continues an interrupted one, to the same bytes, and verifies a finished one.
-    `progress(done, total)` is called after each image, `warn(sentence)` for each warning of the report. Raises
+    Where `synthetic` names shards, each becomes one of the same name in `out_dir`, its images refined, all other
+    members carried, in their order; `workers` processes share the work, or whoever the `engine` asks (see
+    `simgan.refinement.shards`, `simgan.cluster`): the bytes are the same.
+
+    `progress(done, total)` is called after each image or shard, `warn(sentence)` for each warning of the report. Raises
     `WeightsError` or `RunError` where there is no trained refiner, `ConfigurationError`, `DataError`, and
     `OutputError` (`out_dir` inside the tree or the reverse, not empty, refined with something else, in use, disk
     full or read-only).
     """
-    _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile)
+    _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile, workers)
+    shards = synthetic.shard_files
+    if shards is None and (workers > 1 or engine is not None):
+        raise ConfigurationError(
+            f"`workers` and clusters refine shards, and {synthetic.root} is a folder of files, which this process "
+            f"refines by all its threads; make shards of it with: simgan convert {synthetic.root} --out SHARDS"
+        )
     trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
     command = {
         "root": str(Path(synthetic.root).resolve()),
@@ -58,16 +71,31 @@ def refine(
         "torch": str(torch.__version__),
     }
     refining = Refining(trained, jpeg_quality, out_of_range, tile)
-    report = refine_tree(
-        synthetic, refining, Path(out_dir), command, max_reject_share=max_reject_share, progress=progress
-    )
+    out = Path(out_dir)
+    if shards is None:
+        report = refine_tree(
+            synthetic, refining, out, command, max_reject_share=max_reject_share, progress=progress
+        )
+    else:
+        report = refine_shards(
+            synthetic,
+            shards,
+            refining,
+            out,
+            command,
+            engine=engine or (in_this_process if workers == 1 else in_processes(workers)),
+            max_reject_share=max_reject_share,
+            progress=progress,
+        )
     if warn is not None:
         for warning in report.warnings:
             warn(warning)
     return report
 
 
-def _check_arguments(jpeg_quality: int, out_of_range: str, max_reject_share: float, tile: int) -> None:
+def _check_arguments(
+    jpeg_quality: int, out_of_range: str, max_reject_share: float, tile: int, workers: int
+) -> None:
     rules = [
         (1 <= jpeg_quality <= 100, f"`jpeg_quality` must be from 1 to 100, not {jpeg_quality}"),
         (
@@ -76,6 +104,7 @@ def _check_arguments(jpeg_quality: int, out_of_range: str, max_reject_share: flo
         ),
         (0 <= max_reject_share <= 1, f"`max_reject_share` must be from 0 to 1, not {max_reject_share}"),
         (tile >= 1, f"`tile` must be 1 pixel or more, not {tile}"),
+        (workers >= 1, f"`workers` must be 1 or more, not {workers}"),
     ]
     faults = [fault for holds, fault in rules if not holds]
     if faults:
