@@ -10,7 +10,7 @@ from simgan.cli.progress import showing_progress
 
 
 def convert(source: str, /, *, out: Path, samples: int = 1000, switches: Switches = NO_SWITCHES) -> None:
-    """Turn a folder into WebDataset shards, or shards into a folder, every file byte for byte, verified; again continues.
+    """Turn a folder into WebDataset shards or shards into a folder, every file byte for byte; again continues.
 
     :param source: A folder of files; or a tar file, a pattern such as 'data/*.tar', or a folder of tar files.
     :param out: Folder to write to.

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from simgan.data.output_folder import (
     check_places,
     file_sha256,
     files_below,
     make_folder,
-    output_error,
+    open_atomically,
     remove_file,
     remove_temporaries,
     wait_for_disk,
@@ -234,20 +232,3 @@ class _Digesting:
     def write(self, data: bytes) -> int:
         self._digest.update(data)
         return len(data)
-
-
-@contextmanager
-def open_atomically(target: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to be written in pieces: under the name `target` it stands when all of it is written. `OutputError`."""
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise output_error(target, error) from error
-    finally:
-        remove_file(temporary)

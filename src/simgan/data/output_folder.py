@@ -10,8 +10,9 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from simgan.errors import DataError, OutputError
 
@@ -75,6 +76,23 @@ def copy_atomically(source: Path, target: Path, *, durable: bool = True) -> None
                     os.fsync(new.fileno())
             os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
             os.replace(temporary, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        remove_file(temporary)
+
+
+@contextmanager
+def open_atomically(target: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to be written in pieces: under the name `target` it stands when all of it is written. `OutputError`."""
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
     except OSError as error:
         raise output_error(target, error) from error
     finally:

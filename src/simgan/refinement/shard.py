@@ -16,8 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from simgan.data.conversion import open_atomically
-from simgan.data.output_folder import file_sha256, make_folder
+from simgan.data.output_folder import file_sha256, make_folder, open_atomically
 from simgan.data.tar import Member, TarReader
 from simgan.data.tar_writing import copy_member, resized_headers, write_end, write_member
 from simgan.data.trees import ImageTree
