@@ -210,7 +210,8 @@ def refine(
     out_of_range: Literal["refuse", "clip"] = "refuse",
     jpeg_quality: int = 95,
     max_reject_share: float = 0.05,
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
     switches: Switches = NO_SWITCHES,
 ) -> None:
     """Refine every image of a tree into a new tree, all other files carried; again continues.
@@ -222,8 +223,15 @@ def refine(
     :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
     :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
-    :param workers: Processes that share the shards; the result is the same.
+    :param workers: Processes that share the shards (unset: 1, or on a cluster one for each core); the result is the
+        same.
+    :param cluster: Refine shards with Ray: ray (this machine), ray://auto, or ray://HOST:PORT.
     """
+    engine = None
+    if cluster is not None:
+        from simgan.cluster import ray_engine
+
+        engine, workers = ray_engine(cluster, workers=workers or 0), None
     with showing_progress("refining") as display:
         report = simgan.refine(
             simgan.ImageTree(tree, images),
@@ -232,7 +240,8 @@ def refine(
             jpeg_quality=jpeg_quality,
             out_of_range=out_of_range,
             max_reject_share=max_reject_share,
-            workers=workers,
+            workers=1 if workers is None else workers,
+            engine=engine,
             progress=display.advance,
             warn=display.warn,
         )
