@@ -9,7 +9,8 @@ Writes that many grey PNG of 35×55 to a temporary folder and measures, taking t
 - folder: `simgan.refine`, from files to files and a manifest;
 - start: the command `simgan refine` on one image beside `import torch`, each a process of its own.
 
-It prints ratios, medians over rounds with their lowest and highest, and the largest resident memory.
+It prints ratios, medians over rounds with their lowest and highest, and the largest resident memory. Beside the rates
+stand those by processor time, which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -60,8 +61,21 @@ def eye_like_images(count: int) -> list[np.ndarray]:
     return [cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)[..., None] for image in coarse]
 
 
-def compute_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> float:
-    """Images per second through the network alone, all threads at work."""
+Rates = tuple[float, float]  # images per second, and per second of processor time
+
+
+class Clock:
+    """Since it was made."""
+
+    def __init__(self) -> None:
+        self._began, self._used = time.perf_counter(), time.process_time()
+
+    def rates(self, count: int) -> Rates:
+        return count / (time.perf_counter() - self._began), count / (time.process_time() - self._used)
+
+
+def compute_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> Rates:
+    """The network alone, all threads at work."""
     size, route = trained.compute_batch(HEIGHT, WIDTH), trained.route
     assert route is not None
     encoded = torch.from_numpy(trained.value_range.encode(np.stack(images))).permute(0, 3, 1, 2)
@@ -73,27 +87,33 @@ def compute_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> float:
         with route.autocast():
             trained.network(batch)
 
-    began = time.perf_counter()
+    clock = Clock()
     with closing(in_parallel(forward, batches)) as done:
         deque(done, maxlen=0)
-    return len(batches) * size / (time.perf_counter() - began)
+    return clock.rates(len(batches) * size)
 
 
-def refined_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> float:
-    """Images per second from arrays to arrays."""
+def refined_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> Rates:
+    """From arrays to arrays."""
     size = trained.compute_batch(HEIGHT, WIDTH)
     batches = [np.stack(images[i : i + size]) for i in range(0, len(images), size)]
-    began = time.perf_counter()
+    clock = Clock()
     with closing(in_parallel(trained, batches)) as done:
         deque(done, maxlen=0)
-    return len(images) / (time.perf_counter() - began)
+    return clock.rates(len(images))
 
 
-def folder_rate(trained: TrainedRefiner, folder: Path, out: Path) -> float:
-    """Images per second from files to files."""
-    began = time.perf_counter()
+def folder_rate(trained: TrainedRefiner, folder: Path, out: Path) -> Rates:
+    """From files to files."""
+    clock = Clock()
     report = simgan.refine(simgan.ImageTree(folder), trained, out)
-    return report.n_refined / (time.perf_counter() - began)
+    return clock.rates(report.n_refined)
+
+
+def together(before: Rates, after: Rates) -> Rates:
+    """The rates over both."""
+    wall, cpu = (2 / (1 / one + 1 / other) for one, other in zip(before, after, strict=True))
+    return wall, cpu
 
 
 def seconds_of(command: list[str]) -> float:
@@ -127,14 +147,14 @@ def main() -> None:
     asked = parser.parse_args()
     trained = published_gaze_refiner()
     images = eye_like_images(asked.count)
-    rounds: dict[str, list[float]] = {"compute": [], "refined": [], "folder": [], "command": [], "torch": []}
+    rounds: dict[str, list[Rates]] = {"compute": [], "refined": [], "folder": []}
+    starts: list[float] = []
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         (work / "in").mkdir()
         for i, image in enumerate(images):
-            write_atomically(
-                work / "in" / f"{i:06}.png", cv2.imencode(".png", image)[1].tobytes(), durable=False
-            )
+            png = cv2.imencode(".png", image)[1].tobytes()
+            write_atomically(work / "in" / f"{i:06}.png", png, durable=False)
         sample = images[: max(asked.count // 4, 512)]
         for turn in range(asked.rounds):
             # Half of the pure rates before, half after: the machine may be slower at one time than at another.
@@ -142,18 +162,13 @@ def main() -> None:
             out = work / f"out-{turn}"
             rounds["folder"].append(folder_rate(trained, work / "in", out))
             shutil.rmtree(out)
-            after = compute_rate(trained, sample), refined_rate(trained, sample)
-            rounds["compute"].append(2 / (1 / before[0] + 1 / after[0]))
-            rounds["refined"].append(2 / (1 / before[1] + 1 / after[1]))
+            rounds["compute"].append(together(before[0], compute_rate(trained, sample)))
+            rounds["refined"].append(together(before[1], refined_rate(trained, sample)))
             command, torch_alone = start_seconds(work, trained, images[0])
-            rounds["command"].append(command)
-            rounds["torch"].append(torch_alone)
-            print(
-                f"round {turn + 1}: "
-                + ", ".join(f"{name} {values[-1]:.4g}" for name, values in rounds.items())
-            )
-    shares = [folder / compute for folder, compute in zip(rounds["folder"], rounds["compute"], strict=True)]
-    starts = [command - alone for command, alone in zip(rounds["command"], rounds["torch"], strict=True)]
+            starts.append(command - torch_alone)
+            rates = ", ".join(f"{name} {values[-1][0]:.0f}/s" for name, values in rounds.items())
+            print(f"round {turn + 1}: {rates}, start {starts[-1]:.2f} s beyond torch", file=sys.stderr)
+    pairs = list(zip(rounds["folder"], rounds["compute"], strict=True))
     result = {
         "benchmark": "refine_folder",
         "images": asked.count,
@@ -161,10 +176,16 @@ def main() -> None:
         "route": str(trained.route),
         "compute_batch": trained.compute_batch(HEIGHT, WIDTH),
         "threads": torch.get_num_threads(),
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg(),
+        },
         "versions": {"simgan": simgan.__version__, "torch": str(torch.__version__)},
-        "images_per_sec": {name: spread(rounds[name]) for name in ("compute", "refined", "folder")},
-        "folder_share_of_compute": spread(shares),
+        "images_per_sec": {name: spread([wall for wall, _ in values]) for name, values in rounds.items()},
+        "images_per_cpu_sec": {name: spread([cpu for _, cpu in values]) for name, values in rounds.items()},
+        "folder_share_of_compute": spread([folder[0] / compute[0] for folder, compute in pairs]),
+        "folder_share_of_compute_by_cpu_time": spread([folder[1] / compute[1] for folder, compute in pairs]),
         "start_beyond_torch_sec": spread(starts),
         "largest_resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -5,7 +5,8 @@
 Makes shards of grey PNG of 35×55 (10,000 in each, drawn from 1,000 different ones) and refines them with a small
 refiner, 16 maps and 2 blocks. The pure compute rate, images in memory through the network alone, is measured before and
 after on the same machine. The largest resident memory is read from the kernel while the first and the last tenth of the
-shards are refined. With --work, what is done is kept: the same command again continues. Rates are those of this call's
+shards are refined. Beside the rates stand those by processor time, which other programs on the machine disturb less.
+With --work, what is done is kept: the same command again continues. Rates are those of this call's
 shards alone.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -72,8 +74,14 @@ def write_shards(folder: Path, count: int, images: list[np.ndarray]) -> None:
             write_end(file)
 
 
-def compute_rate(trained: TrainedRefiner, images: list[np.ndarray], seconds: float = 10) -> float:
-    """Images per second through the network alone, all threads at work."""
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def compute_rates(trained: TrainedRefiner, images: list[np.ndarray], passes: int = 5) -> tuple[float, float]:
+    """Images through the network alone, all threads at work: (per second, per second of processor time)."""
     size, route = trained.compute_batch(HEIGHT, WIDTH), trained.route
     assert route is not None
     encoded = torch.from_numpy(trained.value_range.encode(np.stack(images))).permute(0, 3, 1, 2)
@@ -85,12 +93,11 @@ def compute_rate(trained: TrainedRefiner, images: list[np.ndarray], seconds: flo
         with route.autocast():
             trained.network(batch)
 
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        with closing(in_parallel(forward, batches)) as passes:
-            deque(passes, maxlen=0)
-        done += len(batches) * size
-    return done / (time.perf_counter() - began)
+    began, used = time.perf_counter(), cpu_seconds()
+    with closing(in_parallel(forward, batches * passes)) as done:
+        deque(done, maxlen=0)
+    count = len(batches) * size * passes
+    return count / (time.perf_counter() - began), count / (cpu_seconds() - used)
 
 
 def resident_mib() -> float:
@@ -133,17 +140,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         work = asked.work or Path(place)
         write_shards(work / "in", asked.count, images)
-        before = compute_rate(trained, images)
+        before = compute_rates(trained, images)
         memory: list[float] = []
         engine = in_this_process if asked.workers == 1 else in_processes(asked.workers)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), cpu_seconds()
         report = simgan.refine(
             simgan.ImageTree(work / "in"), trained, work / "out", engine=watched(engine, memory)
         )
-        seconds = time.perf_counter() - began
-        after = compute_rate(trained, images)
+        seconds, used = time.perf_counter() - began, cpu_seconds() - used
+        after = compute_rates(trained, images)
     refined_now = report.n_refined - report.n_continued
-    compute = 2 / (1 / before + 1 / after)
+    compute, compute_of_cpu = (2 / (1 / one + 1 / other) for one, other in zip(before, after, strict=True))
     tenth = max(len(memory) // 10, 1)
     result = {
         "benchmark": "shards",
@@ -156,9 +163,10 @@ def main() -> None:
         "workers": asked.workers,
         "machine": {"cores": os.cpu_count(), "load": os.getloadavg()},
         "versions": {"simgan": simgan.__version__, "torch": str(torch.__version__)},
-        "compute_images_per_sec": {"before": before, "after": after},
-        "refined_images_per_sec": refined_now / seconds,
+        "images_per_sec": {"compute": compute, "refined": refined_now / seconds},
+        "images_per_cpu_sec": {"compute": compute_of_cpu, "refined": refined_now / used},
         "share_of_compute": refined_now / seconds / compute,
+        "share_of_compute_by_cpu_time": refined_now / used / compute_of_cpu,
         "rss_anon_mib": {
             "first_tenth": max(memory[:tenth], default=None),
             "last_tenth": max(memory[-tenth:], default=None),
