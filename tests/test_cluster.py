@@ -72,7 +72,12 @@ def in_namespace(name: str, *command: str) -> subprocess.CompletedProcess[str]:
     }  # every host has to have it
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | shared_token
     return subprocess.run(
-        ["ip", "netns", "exec", name, *command], capture_output=True, check=False, text=True, env=environment
+        ["ip", "netns", "exec", name, *command],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=environment,
+        timeout=240,
     )
 
 
