@@ -40,8 +40,7 @@ demo: setup
 	$(BIN)/simgan demo
 
 bench: setup
-	@for script in benchmarks/*.py; do [ -e "$$script" ] || { echo "no benchmark yet"; break; }; \
-		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python benchmarks/steps.py --out benchmarks/results/steps.json
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -13,9 +13,9 @@ from tiny_runs import Overrides, write_sides
 HOSTILE = "<img src=x onerror=alert(1)>&'\".png"
 
 
-def make_run(folder: Path, *, overrides: Overrides | None = None, **kind: Any) -> Path:
+def make_run(folder: Path, *, synthetic: int = 10, overrides: Overrides | None = None, **kind: Any) -> Path:
     """A finished run, on images of which one on each side has a hostile name."""
-    sides = write_sides(folder, synthetic=10, real=40, **kind)
+    sides = write_sides(folder, synthetic=synthetic, real=40, **kind)
     for side in ("synthetic", "real"):
         (folder / side / "005.png").rename(folder / side / HOSTILE)
     small = {

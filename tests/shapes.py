@@ -42,9 +42,9 @@ def quantize(quantization: Quantization, images: Float[Tensor, "n c h w"]) -> Fl
 
 @jaxtyped(typechecker=beartype)
 def augment(
-    augmentation: DiscriminatorAugmentation, images: Float[Tensor, "n c h w"], generator: object
+    augmentation: DiscriminatorAugmentation, images: Float[Tensor, "n c h w"], draws: object
 ) -> Float[Tensor, "n c h w"]:
-    return augmentation(images, generator)  # type: ignore[arg-type]
+    return augmentation(images, draws)  # type: ignore[arg-type]
 
 
 @jaxtyped(typechecker=beartype)

@@ -5,10 +5,11 @@ import torch
 
 import shapes
 from simgan.nn.augmentation import DiscriminatorAugmentation
+from simgan.nn.draws import Draws
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (5, 3, 9, 6)])

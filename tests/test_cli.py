@@ -32,6 +32,7 @@ for _setting in (
     "training.batch_size=4",
     "training.warmup_refiner_steps=0",
     "training.warmup_task_steps=0",
+    "training.warmup_self_ensembling_steps=0",
     "training.warmup_discriminator_steps=2",
     "objective.task_consistency_weight=0",
     "refiner.width=4",
@@ -81,6 +82,7 @@ class Recorder:
         ("train x --run y --set Training.steps=5", "key=value"),
         ("prepare a --out b --crop 1,2,3", "top,left,height,width"),
         ("prepare a --out b --crop center:5", "center:heightxwidth"),
+        ("prepare a --out b --crop eye:wide", "eye:margin"),
         ("prepare a --out b --size 35", "heightxwidth"),
         ("prepare a --out b --size ٣x٣", "heightxwidth"),
         ("prepare a --out b --crop 0,0,٣,3", "top,left,height,width"),
@@ -307,8 +309,21 @@ def test_check_names_only_the_warm_ups_and_terms_that_there_are(
     line += ["--set", "training.warmup_refiner_steps=7", "--set", "training.warmup_task_steps=8"]
     assert run([*line, "--set", "objective.task_consistency_weight=0.5"]) == 0
     out = capsys.readouterr().out
-    assert "7 of the refiner alone, 8 of the task alone" in out
+    assert "7 of the refiner alone, 8 of the task network alone, 1,500 of it with real images" in out
     assert "μ = 0.5" in out
+    assert (
+        run(
+            [
+                *line,
+                "--set",
+                "objective.task_consistency_weight=0.5",
+                "--set",
+                "objective.self_ensembling_weight=0",
+            ]
+        )
+        == 0
+    )
+    assert "with real images" not in capsys.readouterr().out
 
 
 def test_check_says_the_faults_of_both_trees_at_once(trees: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +384,7 @@ def test_a_run_is_trained_refined_described_and_reported(
     assert "0/*.png" in capsys.readouterr().out
 
     assert run(["report", "runs/a", "--refined", "refined", "--out", "page.html"]) == 0
-    assert capsys.readouterr().out == "wrote page.html\n"
+    assert capsys.readouterr().out == f"wrote page.html\nwrote {Path('runs/a') / 'MODEL_CARD.md'}\n"
     assert Path("page.html").read_text("utf-8").lstrip().lower().startswith("<!doctype html")
 
 
@@ -411,12 +426,13 @@ def test_prepare_hands_on_its_options(
     prepare = Recorder(report)
     monkeypatch.setattr(simgan, "prepare", prepare)
     line = "prepare in --out out --crop 1,2,30,40 --size 15x20 --images i/*.png --masks m/*.png --invalid 0"
-    assert run([*line.split(), "--carry-unknown"]) == 0
+    assert run([*line.split(), "--carry-unknown", "--mirror", "--grey"]) == 0
     (args, kwargs), out = prepare.calls[0], capsys.readouterr()
     assert args == (simgan.ImageTree(Path("in"), "i/*.png"), Path("out"))
     assert callable(kwargs.pop("progress"))
     assert kwargs == {
         "crop": (1, 2, 30, 40), "size": (15, 20), "masks": "m/*.png", "invalid": 0, "carry_unknown": True,
+        "mirror": True, "grey": True,
     }  # fmt: skip
     assert "images       3" in out.out
     assert out.err == "warning: box 7 left\n"
@@ -433,22 +449,28 @@ def test_refine_hands_on_its_options_and_warns_on_stderr(
         return SimpleNamespace(warnings=("1 of 20 images was left out",))
 
     monkeypatch.setattr(simgan, "refine", refine)
-    monkeypatch.setattr("simgan.cli.verbs.summarize", lambda report: [("refined", 19)])
+    monkeypatch.setattr("simgan.cli.refining.summarize", lambda report: [("refined", 19)])
     assert run(["refine", "runs/a", "s", "--out", "r", "--images", "i/*.png"]) == 0
     out, err = capsys.readouterr()
     assert err == "warning: 1 of 20 images was left out\n"
     assert out.startswith("refined  19\n")
-    options = "--out-of-range clip --jpeg-quality 80 --max-reject-share 0.2"
+    options = "--out-of-range clip --jpeg-quality 80 --max-reject-share 0.2 --max-drift 1.5"
     assert run(f"refine runs/a s --out r {options}".split()) == 0
-    wanted = [("refuse", 95, 0.05), ("clip", 80, 0.2)]
+    wanted = [("refuse", 95, 0.05, None), ("clip", 80, 0.2, 1.5)]
     for (args, kwargs), pattern, values in zip(calls, ("i/*.png", "**/*"), wanted, strict=True):
-        assert args == (simgan.ImageTree(Path("s"), pattern), Path("runs/a"), Path("r"))
-        assert (kwargs["out_of_range"], kwargs["jpeg_quality"], kwargs["max_reject_share"]) == values
+        assert args == (simgan.ImageTree("s", pattern), Path("runs/a"), Path("r"))
+        given = ("out_of_range", "jpeg_quality", "max_reject_share", "max_drift_px")
+        assert tuple(kwargs[name] for name in given) == values
 
 
 def test_a_centred_crop_is_height_times_width() -> None:
     assert parse_crop("center:6x8") == simgan.CenterCrop(height=6, width=8)
     assert parse_crop(None) is None
+
+
+def test_a_crop_around_the_eye_has_a_margin_in_eye_widths() -> None:
+    assert parse_crop("eye") == simgan.EyeCrop(margin=0.05)
+    assert parse_crop("eye:0.2") == simgan.EyeCrop(margin=0.2)
 
 
 def test_evaluate_hands_on_its_options_and_prints_the_record(

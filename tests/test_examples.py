@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import simgan
 from simgan.images import read_image, write_image
 from simgan.simulators.digits import simulate_digits
 from simgan.training.algorithm import Players
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-RUN_HERE = {"own_folders.py", "refine_one_image.py", "new_label_format.py", "own_training_loop.py"}
+RUN_HERE = {
+    "own_folders.py",
+    "refine_one_image.py",
+    "new_label_format.py",
+    "own_training_loop.py",
+    "standalone_onnx.py",
+    "train_on_refined.py",
+}
 
 TINY = """
 [refiner]
@@ -85,6 +93,33 @@ def test_a_label_format_of_ones_own_is_read(tmp_path: Path) -> None:
         write_image(tmp_path / f"left_eye_{pitch}_{yaw}.png", np.zeros((8, 8, 1), np.uint8))
     said = run_example("new_label_format.py", tmp_path)
     assert said.splitlines() == ["pitch_deg: 3 images, -10.5 to 12.2", "yaw_deg: 3 images, -7.0 to 3.0"]
+
+
+def test_an_exported_refiner_needs_onnxruntime_and_numpy_alone(work: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    lines = (EXAMPLES / "standalone_onnx.py").read_text().splitlines()
+    code = [line for line in lines if line and not line.startswith(("#", '"""'))]
+    assert len(code) <= 20
+    assert {line.split()[1] for line in code if "import " in line} == {"json", "sys", "numpy", "onnxruntime"}
+    simgan.export(work / "work" / "run", work / "refiner.onnx")
+    name = "3/00003.png"
+    image = read_image(work / "synthetic" / name)
+    np.save(work / "images.npy", np.stack([image, image]))
+    said = run_example("standalone_onnx.py", work / "refiner.onnx", work / "images.npy", work / "refined.npy")
+    assert "refined 2 images of (8, 8, 1)" in said
+    wanted = read_image(work / "work" / "refined" / name).astype(int)
+    refined = np.load(work / "refined.npy")
+    assert refined.dtype == np.uint8
+    # The run may have refined in bfloat16, which is within a level or two.
+    assert np.abs(refined - wanted).max() <= 3
+
+
+def test_refined_images_train_a_network_from_a_tree_and_on_the_fly(work: Path) -> None:
+    folders = (work / "synthetic", work / "work" / "refined", work / "labelled", work / "work" / "run")
+    said = run_example("train_on_refined.py", *folders, 2).splitlines()
+    assert [line[:20].strip() for line in said] == ["synthetic", "refined tree", "refined on the fly"]
+    assert all(0 <= float(line.split()[-1]) <= 1 for line in said)
 
 
 def test_algorithm_1_runs_without_the_loop_and_with_a_new_feature_transform(work: Path) -> None:

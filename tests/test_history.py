@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simgan.nn.draws import Draws
 from simgan.nn.history import HistoryBuffer
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
 
 
 def numbered(start: int, count: int) -> torch.Tensor:
@@ -31,10 +32,10 @@ def held(buffer: HistoryBuffer) -> list[int]:
 
 
 def test_the_buffer_fills_to_its_capacity_and_no_further() -> None:
-    buffer, generator = buffer_of(10), seeded()
+    buffer, draws = buffer_of(10), seeded()
     sizes = []
     for start in range(0, 24, 4):
-        buffer.add(numbered(start, 4), generator)
+        buffer.add(numbered(start, 4), draws)
         sizes.append(buffer.size)
         assert len(set(held(buffer))) == buffer.size
     assert sizes == [4, 8, 10, 10, 10, 10]
@@ -63,10 +64,10 @@ def test_an_addition_that_reaches_over_the_end_fills_and_then_replaces() -> None
 
 
 def test_entries_are_drawn_uniformly_and_without_repeats() -> None:
-    buffer, generator = buffer_of(10, filled=10), seeded()
+    buffer, draws = buffer_of(10, filled=10), seeded()
     counts = torch.zeros(10)
     for _ in range(2000):
-        drawn = buffer.sample(3, generator)[:, 0, 0, 0]
+        drawn = buffer.sample(3, draws)[:, 0, 0, 0]
         assert len(drawn.unique()) == 3
         counts[drawn.long()] += 1
     # 6,000 draws, 600 expected each; standard deviation √(2000 · 0.3 · 0.7) = 20.5
@@ -74,20 +75,20 @@ def test_entries_are_drawn_uniformly_and_without_repeats() -> None:
 
 
 def test_entries_are_replaced_uniformly() -> None:
-    generator, survived = seeded(), torch.zeros(10)
+    draws, survived = seeded(), torch.zeros(10)
     for _ in range(2000):
         buffer = buffer_of(10, filled=10)
-        buffer.add(numbered(100, 3), generator)
+        buffer.add(numbered(100, 3), draws)
         survived[[n for n in held(buffer) if n < 100]] += 1
     # each survives with probability 0.7: 1,400 ± 20.5
     assert (survived - 1400).abs().max() < 5 * 20.5
 
 
 def test_old_entries_age_out() -> None:
-    buffer, generator = buffer_of(50, filled=50), seeded()
+    buffer, draws = buffer_of(50, filled=50), seeded()
     left = []
     for step in range(1, 101):
-        buffer.add(numbered(100 * step, 5), generator)
+        buffer.add(numbered(100 * step, 5), draws)
         left.append(sum(n < 50 for n in held(buffer)))
     # each survives n rounds with probability 0.9ⁿ: 50 · 0.9⁷ = 23.9, 50 · 0.9¹⁰⁰ = 0.001
     assert 15 < left[6] < 33
@@ -116,7 +117,7 @@ def test_a_drawn_batch_may_be_changed_without_changing_the_buffer() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_codes_come_out_as_they_went_in(dtype: torch.dtype) -> None:
-    codes = torch.randint(0, 256, (4, 3, 5, 7), generator=seeded()).to(dtype)
+    codes = torch.randint(0, 256, (4, 3, 5, 7), generator=torch.Generator().manual_seed(0)).to(dtype)
     buffer = HistoryBuffer(4, (3, 5, 7), dtype)
     buffer.add(codes, seeded())
     assert buffer.state_dict()["images"].dtype == dtype
@@ -130,10 +131,10 @@ def test_codes_come_out_as_they_went_in(dtype: torch.dtype) -> None:
 def test_a_restored_buffer_goes_on_as_if_never_stopped(
     capacity: int, additions: list[int], seed: int
 ) -> None:
-    buffer, generator = buffer_of(capacity), seeded(seed)
+    buffer, draws = buffer_of(capacity), seeded(seed)
     added = 0
     for count in additions:
-        buffer.add(numbered(added, count), generator)
+        buffer.add(numbered(added, count), draws)
         added += count
     assert buffer.size == min(capacity, added)
     assert len(set(held(buffer))) == buffer.size

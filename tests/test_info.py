@@ -35,11 +35,15 @@ def test_a_run_is_described_by_its_state_data_and_networks(run: Path) -> None:
 def test_task_consistency_is_described_where_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(
         'recipe = "default"\n[objective]\ntask_consistency_weight = 0.25\n'
-        "[training]\nwarmup_refiner_steps = 2\nwarmup_task_steps = 3\nwarmup_discriminator_steps = 4\n"
+        "[training]\nwarmup_refiner_steps = 2\nwarmup_task_steps = 3\n"
+        "warmup_self_ensembling_steps = 5\nwarmup_discriminator_steps = 4\n"
     )
     groups = info(tmp_path).groups
     assert groups["Objective"]["task consistency μ"] == "0.250"
-    assert groups["Training"]["warm-up"] == "R 2, then the task network 3, then D 4 updates"
+    assert (
+        groups["Training"]["warm-up"]
+        == "R 2, then the task network 3, then the same with real images 5, then D 4 updates"
+    )
 
 
 def test_weights_are_described_by_what_they_compute_and_where_they_come_from(run: Path) -> None:

@@ -25,8 +25,10 @@ from simgan.errors import ConfigurationError, OutputError, RunError, TrainingErr
 from simgan.images import write_image
 from simgan.nn.discriminator import Discriminator
 from simgan.training.candidates import Candidate, doubt_kept_refiner
-from simgan.training.loop import Progress, Run, _interruptible, learning_rate_factor, phase_of, train
+from simgan.training.interruption import interruptible
+from simgan.training.loop import Progress, Run, train
 from simgan.training.run import RunDirectory
+from simgan.training.schedule import learning_rate_factor, phase_of
 from simgan.weights import load_refiner, save_refiner
 from tiny_runs import Overrides, final_state, metrics_without_time, write_side, write_sides
 
@@ -297,11 +299,14 @@ def test_a_run_with_task_consistency_continues_exactly(
     (tmp_path / "synthetic/labels.csv").write_text("\n".join(["path,class", *names]) + "\n")
     changed = overrides | {
         "objective.task_consistency_weight": 1.0,
+        "objective.self_ensembling_weight": 1.0,
         "training.warmup_task_steps": 2,
+        "training.warmup_self_ensembling_steps": 2,
+        "training.task_starts": 2,
         "training.steps": 4,
     }
     train("default", run_dir=tmp_path / "whole", overrides=changed)
-    for _ in range(12):
+    for _ in range(14):
         with monkeypatch.context() as patch:
             after_turn(1, interrupt, patch)
             with pytest.raises(KeyboardInterrupt):
@@ -435,7 +440,7 @@ def test_an_interrupt_leaves_a_checkpoint_of_that_turn_and_the_handlers_as_they_
 
 
 def test_a_second_interrupt_is_obeyed_at_once() -> None:
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         interrupt()
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -447,7 +452,7 @@ def test_outside_the_main_thread_training_leaves_signals_alone() -> None:
 
     def run() -> None:
         before = signal.getsignal(signal.SIGINT)
-        with _interruptible() as interrupted:
+        with interruptible() as interrupted:
             results.append(signal.getsignal(signal.SIGINT) == before and not interrupted.is_set())
 
     thread = threading.Thread(target=run)
@@ -559,13 +564,15 @@ def test_weights_that_diverged_in_the_very_last_update_are_not_kept(
 
 
 def test_the_phases_by_hand() -> None:
-    warm_ups = {"refiner": 2, "task": 1, "discriminator": 1}
+    warm_ups = {"refiner": 2, "task": 1, "self_ensembling": 2, "discriminator": 1}
     overrides = {f"training.warmup_{name}_steps": steps for name, steps in warm_ups.items()}
     t = resolve_configuration("default", overrides).training
-    assert [phase_of(turn, t) for turn in range(6)] == [
+    assert [phase_of(turn, t) for turn in range(8)] == [
         ("warmup_refiner", 0),
         ("warmup_refiner", 1),
         ("warmup_task", 0),
+        ("warmup_self_ensembling", 0),
+        ("warmup_self_ensembling", 1),
         ("warmup_discriminator", 0),
         ("adversarial", 0),
         ("adversarial", 1),

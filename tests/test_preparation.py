@@ -167,7 +167,6 @@ def test_invalid_pixels_are_kept_out_of_averages() -> None:
 @pytest.mark.parametrize(
     ("crop", "size", "expected"),
     [
-        (None, None, "neither crop nor size"),
         ((0, 0, 0, 5), None, "crop: .*got \\(0, 0, 0, 5\\)"),
         ((-1, 0, 5, 5), None, "crop"),
         ((0, 0, 5), None, "crop"),

@@ -20,11 +20,15 @@ PUBLIC_NAMES = [
     "Configuration",
     "ConfigurationError",
     "DataError",
+    "Diagnosis",
     "Evaluation",
+    "ExportReport",
+    "EyeCrop",
     "ImageError",
     "ImageTree",
     "InfoReport",
     "LabelError",
+    "LabelledImages",
     "Labels",
     "MissingExtraError",
     "OutputError",
@@ -37,9 +41,13 @@ PUBLIC_NAMES = [
     "TrainingError",
     "WeightsError",
     "__version__",
+    "diagnose",
     "evaluate",
+    "export",
     "info",
     "load_refiner",
+    "load_runtime",
+    "model_card",
     "prepare",
     "read_labels",
     "refine",
@@ -94,7 +102,7 @@ def test_importing_simgan_loads_nothing_heavy() -> None:
 
 
 def test_every_public_name_loads_where_no_extra_is_installed() -> None:
-    extras = "cyclopts", "rich", "matplotlib", "jinja2", "tensorboard", "tifffile"
+    extras = "cyclopts", "rich", "matplotlib", "jinja2", "tensorboard", "tifffile", "onnx", "openvino"
     code = f"import sys\nfor m in {extras}: sys.modules[m] = None\nimport simgan\n"
     assert run_python(code + "for n in simgan.__all__: getattr(simgan, n)\nprint('all')") == "all"
 

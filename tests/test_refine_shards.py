@@ -8,6 +8,7 @@ import shutil
 import signal
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from simgan.data.conversion import convert
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, OutputError, RunError, WeightsError
 from simgan.images import write_image
+from simgan.nn.route import Route
 from simgan.refinement import MANIFEST, refine
 from simgan.refinement import shards as module
 from simgan.refinement.journal import JOURNAL
@@ -54,6 +56,19 @@ def folder(tmp_path: Path) -> Path:
 def tree(folder: Path, tmp_path: Path) -> ImageTree:
     convert(folder, tmp_path / "shards", samples=6)
     return ImageTree(tmp_path / "shards")
+
+
+def test_another_runtime_is_refused_for_shards_which_workers_refine_with_torch(
+    tree: ImageTree, tmp_path: Path
+) -> None:
+    class OtherRoute(Route):
+        def __str__(self) -> str:
+            return "onnxruntime 1.0 float32"
+
+    trained = replace(build_refiner(), route=OtherRoute(torch.device("cpu"), torch.float32))
+    with pytest.raises(ConfigurationError, match=r"not with onnxruntime 1\.0 float32"):
+        refine(tree, trained, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # --- the same as a folder ---------------------------------------------------------------------------------

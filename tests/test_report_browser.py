@@ -1,47 +1,32 @@
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from browsing import listen_to, open_chromium
 from report_runs import evaluation, make_run
 from simgan.reporting import report
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("browser")
-    return report(make_run(folder), evaluation()).as_uri()
+    return report(make_run(folder, synthetic=16), evaluation()).as_uri()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium on this machine: install it to look at reports in a browser")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        opened.close()
+    yield from open_chromium()
 
 
 @pytest.fixture(params=[(390, "light"), (390, "dark"), (1280, "light")], ids=str)
 def opened(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The report's page at a width and in a colour scheme, with all that it asked for and complained of."""
     width, scheme = request.param
-    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    page.complaints, page.requests = [], []
-    page.on("console", lambda message: page.complaints.append(message.text))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda asked: page.requests.append(asked.url))
+    page = listen_to(browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme))
     page.goto(address)
     yield page
     page.close()
@@ -60,6 +45,8 @@ def test_the_page_fits_its_width(opened: Any) -> None:
 
 
 def test_all_images_are_decoded_and_seen(opened: Any) -> None:
+    for more in opened.locator("button.more:visible").all():
+        more.click()
     broken = opened.evaluate(
         "[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.clientWidth).map(i => i.alt)"
     )
@@ -104,3 +91,62 @@ def test_texts_of_charts_do_not_leave_the_page(opened: Any) -> None:
       return r.left < c.left || r.right > c.right || r.top < c.top || r.bottom > c.bottom;
     }).map(t => t.textContent)""")
     assert outside == []
+
+
+def cut(page: Any) -> float:
+    """How much of the large pair shows the synthetic image, in percent of its width."""
+    style = page.evaluate("getComputedStyle(document.querySelector('.slide .before')).clipPath")
+    right = re.search(r"calc\(100% - ([\d.]+)%\)|inset\(0px ([\d.]+)%", style)
+    assert right is not None, style
+    return float(right[1]) if right[1] else 100 - float(right[2])
+
+
+def test_the_slider_uncovers_the_refined_image_by_mouse_and_by_key(opened: Any) -> None:
+    assert cut(opened) == 50
+    opened.locator(".slide").scroll_into_view_if_needed()
+    box = opened.locator(".slide").bounding_box()
+    opened.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
+    assert cut(opened) == pytest.approx(20, abs=2)
+    opened.locator(".slide input").press("End")
+    assert cut(opened) == 100
+    both = opened.evaluate("""() => ['.before', '.after'].map(one => {
+      const r = document.querySelector('.slide ' + one).getBoundingClientRect();
+      return [r.x, r.y, r.width, r.height]; })""")
+    assert both[0] == pytest.approx(both[1])
+
+
+def test_the_large_pair_goes_through_the_examples(opened: Any) -> None:
+    def shown() -> Any:
+        return opened.evaluate("""() => [...document.querySelectorAll('#viewer img')].map(i => i.src)
+          .concat(document.querySelector('#viewer .name').textContent)""")
+
+    def example(number: int) -> Any:
+        return opened.evaluate(
+            """k => { const e = document.querySelectorAll('.example')[k];
+          const i = [...e.querySelectorAll('img')].map(i => i.src);
+          return [i[1], i[0], i[2], i[3], e.querySelector('small').textContent]; }""",
+            number,
+        )
+
+    assert shown() == example(0)
+    opened.click("#viewer .next")
+    assert shown() == example(1)
+    opened.click("#viewer .previous")
+    opened.click("#viewer .previous")
+    assert shown() == example(opened.locator(".example").count() - 1)
+    opened.locator(".example").nth(3).click()
+    assert shown() == example(3)
+    assert opened.complaints == []
+
+
+def test_a_long_list_begins_short_on_a_phone_and_opens_whole(opened: Any) -> None:
+    count = opened.locator(".example").count()
+    seen = opened.locator(".example:visible").count()
+    more = opened.locator("button.more")
+    if count > 10 and opened.viewport_size["width"] < 720:
+        assert seen == 8
+        more.click()
+        assert opened.locator(".example:visible").count() == count
+    else:
+        assert seen == count
+        assert not more.is_visible()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import re
 import shutil
@@ -21,7 +23,7 @@ from simgan.reporting import report
 from simgan.training.loop import Run
 from simgan.weights import load_refiner, save_refiner
 
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "input"}
 
 
 class Page(HTMLParser):
@@ -83,8 +85,16 @@ def test_the_page_stands_in_the_run_and_refers_to_nothing_outside_itself(copied:
     addresses = [a[key] for _, a in found.elements for key in ("src", "href") if key in a]
     assert addresses
     assert all(address.startswith(("data:", "#")) for address in addresses)
-    assert not re.search(r"url\(|@import|<script|https?://", text)
+    assert not re.search(r"url\(|@import|https?://", text)
     assert "default-src 'none'" in text
+
+
+def test_the_page_runs_its_own_script_alone(run: Path, tmp_path: Path) -> None:
+    text = report(run, out=tmp_path / "r.html").read_text("utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert text.count("<script") == 1
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\"" in text
 
 
 def test_every_image_has_a_text_and_a_size(run: Path, tmp_path: Path) -> None:
@@ -165,7 +175,8 @@ def test_names_from_files_never_become_markup(run: Path, tmp_path: Path) -> None
     with (folder / "metrics.jsonl").open("a") as rows:
         rows.write('{"kind": "warning", "step": 4, "message": "<i>`<u>`"}\n')
     text = report(folder, hostile).read_text("utf-8")
-    assert not re.search(r"<script|<i>|<u>|<b>run|<img src=x", text)
+    assert not re.search(r"<i>|<u>|<b>run|<img src=x", text)
+    assert text.count("<script") == 1  # its own
     found = Page(text)
     assert html.escape(HOSTILE, quote=False).split("&")[0] in text
     assert any(HOSTILE in image["alt"] for image in found.all("img"))

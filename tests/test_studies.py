@@ -25,6 +25,7 @@ from tiny_runs import TINY
 SHORT = {
     "training.steps": 6,
     "training.warmup_task_steps": 2,
+    "training.warmup_self_ensembling_steps": 2,
     "training.warmup_discriminator_steps": 2,
     "run.checkpoint_every": 3,
 }

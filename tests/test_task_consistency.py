@@ -12,7 +12,13 @@ from simgan.cli.printing import describe_plan
 from simgan.config import resolve_configuration
 from simgan.errors import RunError
 from simgan.images import read_image, write_image
-from simgan.training.algorithm import SyntheticBatch, update_discriminator, update_refiner, update_task
+from simgan.training.algorithm import (
+    SyntheticBatch,
+    adversarial_step,
+    update_discriminator,
+    update_refiner,
+    update_task,
+)
 from simgan.training.assembly import assemble
 from simgan.training.loop import train
 from simgan.training.run import RunDirectory
@@ -24,13 +30,17 @@ VALUES = torch.linspace(10, 50, 24, dtype=torch.float64).reshape(12, 2)
 CPU = torch.device("cpu")
 
 
-def task_of(labels: Tensor = CLASSES, *, weight: float = 1.0, seed: int = 0) -> TaskConsistency:
+def task_of(
+    labels: Tensor = CLASSES, *, weight: float = 1.0, ensembling: float = 0.0, starts: int = 1, seed: int = 0
+) -> TaskConsistency:
     is_class = labels.ndim == 1
     return TaskConsistency(
         labels,
         classes=3 if is_class else None,
         names=() if is_class else ("eye_x_px", "angle_deg"),
         weight=weight,
+        self_ensembling_weight=ensembling,
+        starts=starts,
         image_shape=(1, 8, 8),
         device=CPU,
         seed=seed,
@@ -79,7 +89,7 @@ def test_an_update_of_the_refiner_takes_the_gradient_through_the_task_network_an
         players.task = task_of(weight=weight)
         update_task(players, SyntheticBatch(images(4), torch.tensor([0, 1, 2, 0])))
         task, discriminator = weights_of(players.task.network), weights_of(players.discriminator)
-        monkeypatch.setattr(players.task, "update", lambda *_: torch.zeros(()))
+        monkeypatch.setattr(players.task, "update", lambda *_, real: torch.zeros(()))
         metrics = update_refiner(players, images(4), torch.tensor([0, 1, 2, 0]))
         assert not moved(players.task.network, task)
         assert not moved(players.discriminator, discriminator)
@@ -104,7 +114,12 @@ def test_after_the_refiner_the_task_network_learns_from_synthetic_and_refined_im
     refiner_before = copy.deepcopy(players.refiner)
     seen: list[tuple[Tensor, Tensor]] = []
     update = players.task.update
-    players.task.update = lambda x, y: (seen.append((x, y)), update(x, y))[1]  # type: ignore[method-assign]
+
+    def update_and_note(x: Tensor, y: Tensor, *, real: Tensor | None = None) -> Tensor:
+        seen.append((x, y))
+        return update(x, y, real=real)
+
+    players.task.update = update_and_note  # type: ignore[method-assign]
     before = weights_of(players.task.network)
     synthetic, labels = images(4), torch.tensor([0, 1, 2, 0])
     update_refiner(players, synthetic, labels)
@@ -274,7 +289,7 @@ def test_what_was_found_of_the_labels_is_described_and_said_by_the_check(
     said += "3 classes (a, b, c)" if label_format == "folders" else "2 columns (eye_x_px, eye_y_px)"
     plan = describe_plan(found, c)
     assert said in plan
-    assert "2 of the task alone" in plan
+    assert "2 of the task network alone" in plan
 
 
 def test_the_check_says_that_task_consistency_is_left_out(tmp_path: Path) -> None:
@@ -304,3 +319,100 @@ def test_a_run_is_not_continued_with_other_labels(tmp_path: Path) -> None:
     (root / "labels.csv").write_text("path,angle_deg\n" + values.replace(",3\n", ",33\n"))
     with pytest.raises(RunError, match="the labels are not those that the run in"):
         train("default", run_dir=tmp_path / "run", overrides=overrides)
+
+
+# ---- unlabelled real images
+
+
+def test_the_task_network_learns_from_real_images_only_where_there_is_self_ensembling() -> None:
+    synthetic, labels, real = images(4), torch.tensor([0, 1, 2, 0]), images(4, seed=9)
+
+    def weights_after(ensembling: float, real: Tensor | None) -> dict[str, Tensor]:
+        task = task_of(ensembling=ensembling)
+        task.update(synthetic, labels, real=real)
+        return weights_of(task.network)
+
+    def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+        return all(torch.equal(a[name], b[name]) for name in a)
+
+    without = weights_after(0.0, None)
+    assert same(without, weights_after(0.0, real))
+    assert same(without, weights_after(10.0, None))
+    assert not same(without, weights_after(10.0, real))
+
+
+def test_a_label_of_values_has_no_self_ensembling() -> None:
+    assert task_of(VALUES, ensembling=10.0).ensembling is None
+
+
+def test_the_teacher_follows_every_update_of_the_task_network() -> None:
+    task = task_of(ensembling=10.0)
+    assert task.ensembling is not None
+    for real in (None, images(4, seed=9)):
+        before = weights_of(task.ensembling.teacher)
+        task.update(images(4), torch.tensor([0, 1, 2, 0]), real=real)
+        assert set(moved(task.ensembling.teacher, before)) == set(before)
+
+
+def test_how_often_classes_occur_is_counted_among_the_synthetic_labels() -> None:
+    task = task_of(torch.tensor([0, 0, 1, 2] * 3), ensembling=1.0)
+    assert task.ensembling is not None
+    assert task.ensembling.prior.tolist() == [0.5, 0.25, 0.25]
+
+
+def test_a_step_gives_real_images_to_the_task_network_only_where_it_learns_from_them() -> None:
+    for ensembling, drawn in ((0.0, 1), (10.0, 2)):
+        players = tiny_players()
+        players.task = task_of(ensembling=ensembling)
+        draws: list[Tensor] = []
+        adversarial_step(
+            players,
+            lambda: SyntheticBatch(images(4), torch.tensor([0, 1, 2, 0])),
+            lambda draws=draws: (draws.append(images(4, seed=9)), draws[-1])[1],  # type: ignore[misc]
+            refiner_updates=1,
+            discriminator_updates=1,
+        )
+        assert len(draws) == drawn
+
+
+def test_real_images_reach_the_task_network_alone_in_an_update_of_the_refiner() -> None:
+    """R's own step is the same with and without them."""
+    after = []
+    for real in (None, images(4, seed=9)):
+        players = tiny_players()
+        players.task = task_of(ensembling=10.0)
+        update_refiner(players, images(4), torch.tensor([0, 1, 2, 0]), real=real)
+        after.append(weights_of(players.refiner))
+    assert all(torch.equal(after[0][name], after[1][name]) for name in after[0])
+
+
+def test_the_confused_half_of_real_images_is_read_rightly_after_self_ensembling() -> None:
+    """Drawn: class by level, −0.6 or 0.6. Real: darker by 0.7, so that most of class 1 looks like class 0 at first."""
+    generator = torch.Generator().manual_seed(0)
+
+    def pictures(labels: Tensor, shift: float) -> Tensor:
+        levels = 1.2 * labels - 0.6 + shift + 0.1 * torch.randn(len(labels), generator=generator)
+        return levels.view(-1, 1, 1, 1) + 0.05 * torch.randn(len(labels), 1, 8, 8, generator=generator)
+
+    labels = torch.arange(64) % 2
+    shares = {}
+    for ensembling in (0.0, 10.0):
+        task = TaskConsistency(
+            labels,
+            classes=2,
+            names=(),
+            weight=1.0,
+            self_ensembling_weight=ensembling,
+            starts=1,
+            image_shape=(1, 8, 8),
+            device=CPU,
+            seed=0,
+        )
+        for turn in range(120):
+            task.update(pictures(labels, 0.0), labels, real=None if turn < 40 else pictures(labels, -0.7))
+        real = pictures(labels, -0.7)
+        with torch.no_grad():
+            read = task.network.eval()(real).argmax(1)
+        shares[ensembling] = float((read == labels).float().mean())
+    assert shares[0.0] < 0.8, shares
+    assert shares[10.0] > 0.95, shares

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from simgan.tasks import StandardAugmentation, TaskNetwork, train_task
 from simgan.tasks.network import build_network
-from simgan.tasks.training import _batches
+from simgan.tasks.training import endless_batches
 
 STILL = StandardAugmentation(shift=0, scale=0, gain=0, bias=0, blur=0, noise=0)
 
@@ -112,7 +112,7 @@ def test_class_errors_are_zero_or_one() -> None:
 
 
 def test_batches_are_full_and_every_image_comes_once_per_pass() -> None:
-    batches = _batches(5, 4, torch.Generator().manual_seed(0))
+    batches = endless_batches(5, 4, torch.Generator().manual_seed(0))
     seen = torch.cat([next(batches) for _ in range(5)])
     assert seen.shape == (20,)
     for start in range(0, 20, 5):
@@ -120,7 +120,7 @@ def test_batches_are_full_and_every_image_comes_once_per_pass() -> None:
 
 
 def test_batches_larger_than_the_set_are_filled_from_several_passes() -> None:
-    batch = next(_batches(3, 8, torch.Generator().manual_seed(0)))
+    batch = next(endless_batches(3, 8, torch.Generator().manual_seed(0)))
     assert batch.shape == (8,)
     assert np.bincount(batch.numpy()).min() >= 2
 

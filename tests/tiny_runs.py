@@ -13,6 +13,7 @@ import torch
 from simgan.images import write_image
 from simgan.nn.augmentation import DiscriminatorAugmentation
 from simgan.nn.discriminator import Discriminator, DiscriminatorLayer, DiscriminatorSpec
+from simgan.nn.draws import Draws
 from simgan.nn.feature_transforms import identity
 from simgan.nn.history import HistoryBuffer
 from simgan.nn.losses import PatchReduction
@@ -70,6 +71,7 @@ TINY: Overrides = {
     "objective.self_regularization_weight": 0.3,
     "objective.feature_transform": "identity",
     "objective.task_consistency_weight": 0.0,
+    "objective.self_ensembling_weight": 0.0,
     "objective.patches": "mean",
     "training.steps": 9,
     "training.batch_size": 4,
@@ -77,6 +79,8 @@ TINY: Overrides = {
     "training.discriminator_updates_per_step": 1,
     "training.warmup_refiner_steps": 3,
     "training.warmup_task_steps": 0,
+    "training.warmup_self_ensembling_steps": 0,
+    "training.task_starts": 1,
     "training.warmup_discriminator_steps": 4,
     "training.history_batches": 2,
     "training.optimizer": "adam",
@@ -132,7 +136,7 @@ def tiny_players(
         augmentation=augmentation,
         task=None,
         carries_lowest=carries_lowest,
-        generator=torch.Generator().manual_seed(seed),
+        draws=Draws(torch.Generator().manual_seed(seed)),
     )
 
 

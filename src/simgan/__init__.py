@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from simgan.config import resolve_configuration
     from simgan.data.labels import Labels, read_labels
     from simgan.data.trees import ImageTree
+    from simgan.datasets import LabelledImages
+    from simgan.diagnosis import Diagnosis, diagnose
     from simgan.evaluation import Evaluation, evaluate
-    from simgan.preparation import CenterCrop, PreparationReport, prepare
+    from simgan.exporting import ExportReport, export, load_runtime
+    from simgan.preparation import CenterCrop, EyeCrop, PreparationReport, prepare
     from simgan.refinement import RefinementReport, refine
-    from simgan.reporting import InfoReport, info, report
+    from simgan.reporting import InfoReport, info, model_card, report
     from simgan.settings import Configuration
     from simgan.training.loop import Run, train
     from simgan.weights import TrainedRefiner, load_refiner, save_refiner
@@ -47,11 +50,15 @@ __all__ = [
     "Configuration",
     "ConfigurationError",
     "DataError",
+    "Diagnosis",
     "Evaluation",
+    "ExportReport",
+    "EyeCrop",
     "ImageError",
     "ImageTree",
     "InfoReport",
     "LabelError",
+    "LabelledImages",
     "Labels",
     "MissingExtraError",
     "OutputError",
@@ -64,9 +71,13 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "__version__",
+    "diagnose",
     "evaluate",
+    "export",
     "info",
     "load_refiner",
+    "load_runtime",
+    "model_card",
     "prepare",
     "read_labels",
     "refine",
@@ -83,15 +94,23 @@ _MODULE_OF = {
     "Labels": "simgan.data.labels",
     "read_labels": "simgan.data.labels",
     "ImageTree": "simgan.data.trees",
+    "LabelledImages": "simgan.datasets",
+    "Diagnosis": "simgan.diagnosis",
+    "diagnose": "simgan.diagnosis",
     "Evaluation": "simgan.evaluation",
     "evaluate": "simgan.evaluation",
+    "ExportReport": "simgan.exporting",
+    "export": "simgan.exporting",
+    "load_runtime": "simgan.exporting",
     "CenterCrop": "simgan.preparation",
+    "EyeCrop": "simgan.preparation",
     "PreparationReport": "simgan.preparation",
     "prepare": "simgan.preparation",
     "RefinementReport": "simgan.refinement",
     "refine": "simgan.refinement",
     "InfoReport": "simgan.reporting",
     "info": "simgan.reporting",
+    "model_card": "simgan.reporting",
     "report": "simgan.reporting",
     "Run": "simgan.training.loop",
     "train": "simgan.training.loop",

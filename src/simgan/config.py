@@ -175,6 +175,7 @@ def _rule_faults(c: Configuration) -> list[str]:
         "refiner.width": r.width,
         "discriminator.width": c.discriminator.width,
         "training.steps": t.steps,
+        "training.task_starts": t.task_starts,
         "training.discriminator_updates_per_step": t.discriminator_updates_per_step,
         "training.refiner_updates_per_step": t.refiner_updates_per_step,
         "training.refiner_learning_rate": t.refiner_learning_rate,
@@ -187,8 +188,11 @@ def _rule_faults(c: Configuration) -> list[str]:
         "refiner.blocks": r.blocks,
         "objective.self_regularization_weight": c.objective.self_regularization_weight,
         "objective.task_consistency_weight": c.objective.task_consistency_weight,
+        "objective.self_ensembling_weight": c.objective.self_ensembling_weight,
+        "objective.drift_budget_px": c.objective.drift_budget_px,
         "training.warmup_refiner_steps": t.warmup_refiner_steps,
         "training.warmup_task_steps": t.warmup_task_steps,
+        "training.warmup_self_ensembling_steps": t.warmup_self_ensembling_steps,
         "training.warmup_discriminator_steps": t.warmup_discriminator_steps,
         "training.history_batches": t.history_batches,
         "training.augmentation_shift_px": t.augmentation_shift_px,
@@ -236,6 +240,8 @@ def _limit_rules(c: Configuration, numbers: Mapping[str, float]) -> list[tuple[b
         "training.refiner_learning_rate": 10,
         "training.discriminator_learning_rate": 10,
         "training.augmentation_shift_px": 4096,
+        "training.task_starts": 100,
+        "objective.drift_budget_px": 4,  # as far as displacement is measured
     }
     whole = {key: value for key, value in numbers.items() if isinstance(value, int) and key != "seed"}
     checked: dict[str, tuple[float, float]] = {

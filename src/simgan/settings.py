@@ -76,12 +76,18 @@ class ObjectiveSettings:
     """The losses."""
 
     self_regularization_weight: float = 0.3
-    """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]."""
+    """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]; with a drift budget, where it begins."""
+    drift_budget_px: float = 0.0
+    """How far structure may move, in pixels (mean over images), instead of a fixed λ: λ rises while R moves more and
+    falls while it moves less, and no refiner above it is kept where one within it is; 0: none, λ is fixed."""
     feature_transform: Literal["identity", "gradients", "channel_mean", "local_contrast"] = "identity"
     """ψ."""
     task_consistency_weight: float = 0.0
     """μ: a task network that learns from synthetic and refined images must still read the synthetic label; 0: none.
     Needs labels on the synthetic side (class folders or labels.csv); without them it is left out, with a warning."""
+    self_ensembling_weight: float = 0.0
+    """How much the task network of task consistency learns from unlabelled real images, where labels are classes;
+    0: not at all. It takes classes to be about as frequent among real images as among synthetic ones."""
     patches: Literal["mean", "sum"] = "mean"
     """Whether the patches (and pixels) of an image are averaged, or summed as published."""
 
@@ -102,6 +108,10 @@ class TrainingSettings:
     """Updates of R on self-regularization alone, before all else."""
     warmup_task_steps: int = 0
     """Updates of the task network of task consistency on synthetic images alone, before D's warm-up."""
+    task_starts: int = 1
+    """Task networks that go through the warm-ups side by side, where there is self-ensembling; the surest is kept."""
+    warmup_self_ensembling_steps: int = 0
+    """Updates of the task network on synthetic and unlabelled real images, after `warmup_task_steps`."""
     warmup_discriminator_steps: int = 0
     """Updates of D alone, after R's warm-up; they fill the history."""
     history_batches: int = 50

@@ -17,6 +17,8 @@ from simgan.config import toml_value
 if TYPE_CHECKING:
     from simgan.preparation import Crop
 
+ALL_IMAGES = "**/*"
+
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -59,8 +61,8 @@ CropText = Annotated[
     str | None,
     Parameter(
         validator=_must_match(
-            rf"{_PX},{_PX},{_PX},{_PX}|center:{_PX}x{_PX}",
-            "TOP,LEFT,HEIGHT,WIDTH or center:HEIGHTxWIDTH, in pixels,",
+            rf"{_PX},{_PX},{_PX},{_PX}|center:{_PX}x{_PX}|eye(:[0-9](\.[0-9]{{1,6}})?)?",
+            "TOP,LEFT,HEIGHT,WIDTH or center:HEIGHTxWIDTH, in pixels, or eye or eye:MARGIN, in eye widths,",
         )
     ),
 ]
@@ -87,6 +89,8 @@ def parse_crop(text: str | None) -> Crop | None:
         return None
     if text.startswith("center:"):
         return simgan.CenterCrop(*parse_size(text.removeprefix("center:")))
+    if text.startswith("eye"):
+        return simgan.EyeCrop(*map(float, text.split(":")[1:]))
     top, left, height, width = (int(number) for number in text.split(","))
     return top, left, height, width
 

@@ -1,4 +1,4 @@
-"""The verbs that bring their own data: digits drawn from code, and the demo on them."""
+"""The verbs that bring their own data: digits and eyes drawn from code, and the demo on digits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from cyclopts import App
 
 from simgan.cli.arguments import NO_SWITCHES, Switches
+from simgan.cli.eyes import eyes
 from simgan.cli.printing import OWN_FOLDERS, describe_evaluation, show
 from simgan.cli.progress import showing_progress
 from simgan.errors import OutputError
 
 simulate = App(name="simulate", help="Draw labelled synthetic images from code.")
+simulate.command(eyes)
 
 
 @simulate.command

@@ -50,6 +50,14 @@ def bullets(title: str, sentences: Iterable[str]) -> str:
     return "\n".join(["", f"{title}:", *lines]) if lines else ""
 
 
+_WARM_UPS = {
+    "warmup_refiner_steps": "of the refiner alone",
+    "warmup_task_steps": "of the task network alone",
+    "warmup_self_ensembling_steps": "of it with real images",
+    "warmup_discriminator_steps": "of the discriminator alone",
+}
+
+
 def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
     """What `simgan check` says of an assembly's description: data, networks, λ, and how long it will train."""
     values, weight, t = found["value_range"], found["self_regularization_weight"], configuration.training
@@ -58,11 +66,16 @@ def describe_plan(found: Mapping[str, Any], configuration: Any) -> str:
     invalid = "" if values["invalid"] is None else f", {values['invalid']} means no measurement"
     grid, crop = d["patch_grid"], found["crop"]
     history = f"{t.history_batches * t.batch_size:,} refined images" if t.history_batches else "none"
+    labels = found["labels"]
+    idle: set[str] = set()
+    if not labels:
+        idle = {"warmup_task_steps", "warmup_self_ensembling_steps"}
+    elif labels["kind"] != "class" or not configuration.objective.self_ensembling_weight:
+        idle = {"warmup_self_ensembling_steps"}
     warmups = [
-        f"{getattr(t, field.name):,} of the {field.name.removeprefix('warmup_').removesuffix('_steps')} alone"
-        for field in dataclasses.fields(t)
-        if field.name.startswith("warmup_") and getattr(t, field.name)
-        if field.name != "warmup_task_steps" or found["labels"]
+        f"{getattr(t, name):,} {what}"
+        for name, what in _WARM_UPS.items()
+        if getattr(t, name) and name not in idle
     ]
     updates = f"K_g = {t.refiner_updates_per_step}, K_d = {t.discriminator_updates_per_step}"
     lines: list[tuple[str, object]] = [
@@ -132,6 +145,7 @@ def describe_evaluation(record: Mapping[str, Any]) -> str:
         *_realism(record.get("realism")),
         *_downstream(record),
         *_labels(record.get("labels")),
+        *_drift(record.get("drift")),
     ]
     return "\n".join(parts) + bullets("warnings", record["warnings"])
 
@@ -190,3 +204,38 @@ def _labels(labels: Mapping[str, Any] | None) -> list[str]:
         f"[{labels['low']:+.1f}, {labels['high']:+.1f}]), the unrefined originals at "
         f"{labels['judge_on_synthetic']:.3f} ({beside})",
     ]
+
+
+def _drift(drift: Mapping[str, Any] | None) -> list[str]:
+    """Drift in pixels, with the gain of the same run beside it."""
+    if drift is None:
+        return []
+    parts = [("structure", drift["structure"]), ("by optical flow", drift["flow"])]
+    parts += [("keypoints", drift["keypoints"])] if drift["keypoints"] else []
+    parts += [("masks, boundary", drift["masks"]["boundary"])] if drift["masks"] else []
+    rows: list[tuple[str, object]] = [
+        (
+            f"  {name}",
+            f"{part['mean']:.2f} px [{part['low']:.2f}, {part['high']:.2f}], 95 % below {part['p95']:.2f}",
+        )
+        if part["mean"] is not None
+        else (f"  {name}", "nothing to follow")
+        for name, part in parts
+    ]
+    if drift["masks"] and drift["masks"]["iou"]["mean"] is not None:
+        rows.append(("  masks, IoU", f"{drift['masks']['iou']['mean']:.3f}"))
+    model = drift["model"]
+    if model is not None:
+        rows.append(("  frozen model", f"reads {model['mean']:.4g} ({model['unit']}) otherwise; its error on synthetic "
+                                       f"is {model['error_on_synthetic']:.4g}"))  # fmt: skip
+    if drift["structure"]["lost"]:
+        rows.append(("  not found again", f"{drift['structure']['lost']} of {drift['n']} images"))
+    floor = drift["floor"]["structure_px"]
+    if floor is not None:
+        rows.append(("  floor", f"{floor:.2f} px where only levels changed"))
+    gain = (drift["gain"] or {}).get("over_synthetic")
+    beside = (
+        "not measured" if gain is None else f"{gain['mean']:+.4g} [{gain['low']:+.4g}, {gain['high']:+.4g}]"
+    )
+    rows.append(("  gain beside it", beside))
+    return ["", f"drift of {drift['n']:,} images, mean over images", align(rows)]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
 import simgan
 from simgan.cli.arguments import (
+    ALL_IMAGES,
     NO_SWITCHES,
     CropText,
     Flag,
@@ -25,8 +27,11 @@ from simgan.cli.arguments import (
     parse_size,
     toml_string,
 )
+from simgan.cli.benchmarking import bench
 from simgan.cli.convert import convert
+from simgan.cli.doctor import doctor
 from simgan.cli.embedded import demo, simulate
+from simgan.cli.export import export, write_card
 from simgan.cli.printing import (
     align,
     bullets,
@@ -37,12 +42,14 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
+from simgan.cli.refining import refine
+from simgan.cli.reproduce import reproduce
+from simgan.cli.turing import turing
+from simgan.cli.unpack import unpack
 from simgan.errors import OutputError
 
 if TYPE_CHECKING:
     from simgan.data.trees import ImageTree
-
-ALL_IMAGES = "**/*"
 
 
 class WrongUsageError(Exception):
@@ -55,9 +62,16 @@ app = App(
     version=simgan.__version__,
     help_format="plaintext",
 )
+app.command(refine)
+app.command(convert)
 app.command(simulate)
 app.command(demo)
-app.command(convert)
+app.command(turing)
+app.command(export)
+app.command(bench)
+app.command(doctor)
+app.command(unpack)
+app.command(reproduce)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[[], None], Switches]:
@@ -191,62 +205,14 @@ def train(
             progress=display.show_turn,
             warn=display.warn,
         )
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one speaks
     lines = [
         ("run", trained.path),
         ("refiner", f"{trained.refiner} (of step {trained.kept_step:,})"),
         ("next", f"simgan refine {trained.path} SYNTHETIC --out REFINED"),
     ]
     show(trained, align(lines) + bullets("warnings", trained.warnings), as_json=switches.json)
-
-
-@app.command
-def refine(
-    refiner: Path,
-    tree: str,
-    /,
-    *,
-    out: Path,
-    images: str = ALL_IMAGES,
-    out_of_range: Literal["refuse", "clip"] = "refuse",
-    jpeg_quality: int = 95,
-    max_reject_share: float = 0.05,
-    workers: int | None = None,
-    cluster: str | None = None,
-    switches: Switches = NO_SWITCHES,
-) -> None:
-    """Refine every image of a tree into a new tree, all other files carried; again continues.
-
-    :param refiner: A run, or the file of a refiner.
-    :param tree: Folder of the synthetic images; or of shards, a pattern of them ('data/*.tar'), or a tar file.
-    :param out: Folder for the refined tree, or the refined shards.
-    :param images: Which files are the images, as a pattern relative to the tree.
-    :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
-    :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
-    :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
-    :param workers: Processes that share the shards (unset: 1, or on a cluster one for each core); the result is the
-        same.
-    :param cluster: Refine shards with Ray: ray (this machine), ray://auto, or ray://HOST:PORT.
-    """
-    engine = None
-    if cluster is not None:
-        from simgan.cluster import ray_engine
-
-        engine, workers = ray_engine(cluster, workers=workers or 0), None
-    with showing_progress("refining") as display:
-        report = simgan.refine(
-            simgan.ImageTree(tree, images),
-            refiner,
-            out,
-            jpeg_quality=jpeg_quality,
-            out_of_range=out_of_range,
-            max_reject_share=max_reject_share,
-            workers=1 if workers is None else workers,
-            engine=engine,
-            progress=display.advance,
-            warn=display.warn,
-        )
-    text = align(summarize(report)) + bullets("warnings", report.warnings)
-    show(report, text, as_json=switches.json)
 
 
 @app.command
@@ -259,6 +225,8 @@ def prepare(
     size: SizeText = None,
     images: str = ALL_IMAGES,
     masks: str | None = None,
+    mirror: Flag = False,
+    grey: Flag = False,
     invalid: int | None = None,
     carry_unknown: Flag = False,
     switches: Switches = NO_SWITCHES,
@@ -267,10 +235,12 @@ def prepare(
 
     :param tree: Folder of the images.
     :param out: Folder for the prepared tree.
-    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH.
+    :param crop: TOP,LEFT,HEIGHT,WIDTH in pixels, or center:HEIGHTxWIDTH; or eye[:MARGIN], around each image's eye.
     :param size: HEIGHTxWIDTH that the cropped images are resized to.
     :param images: Which files are the images, as a pattern relative to the tree.
     :param masks: Which files are label masks of the images, as a pattern.
+    :param mirror: Exchange left and right, in images and labels.
+    :param grey: Turn colours into grey levels.
     :param invalid: The pixel value that means "no measurement".
     :param carry_unknown: Copy label files of unknown formats as they are, instead of refusing them.
     """
@@ -281,6 +251,8 @@ def prepare(
             crop=parse_crop(crop),
             size=parse_size(size) if size is not None else None,
             masks=masks,
+            mirror=mirror,
+            grey=grey,
             invalid=invalid,
             carry_unknown=carry_unknown,
             progress=display.advance,
@@ -301,6 +273,7 @@ def evaluate(
     real_dev: Path | None = None,
     images: str = ALL_IMAGES,
     real_images: str = ALL_IMAGES,
+    masks: str | None = None,
     out: Path | None = None,
     seed: int = 0,
     task_seeds: int = 3,
@@ -317,6 +290,7 @@ def evaluate(
     :param real_dev: Other labelled real images, for the upper bound and the label check (unset: half of the test).
     :param images: Which files of synthetic and refined are the images, as a pattern.
     :param real_images: The same for the real trees.
+    :param masks: Which files of synthetic are class masks, as a pattern: how far refining moved them.
     :param out: Where to write evaluation.json: that file, or its folder.
     :param seed: What everything random is drawn from.
     :param task_seeds: How many task models are trained of each kind.
@@ -342,6 +316,7 @@ def evaluate(
             seed=seed,
             task_seeds=task_seeds,
             mirror=mirror,
+            masks=masks,
             out=out,
             command=shlex.join(["simgan", *sys.argv[1:]]),
             progress=display.say,
@@ -359,7 +334,7 @@ def report(
     out: Path | None = None,
     switches: Switches = NO_SWITCHES,
 ) -> None:
-    """Write one self-contained HTML page about a run.
+    """Write one self-contained HTML page about a run, and the model card beside its weights.
 
     :param run: Folder of the run.
     :param evaluation: Its evaluation.json; unset: the one in the run, if any.
@@ -367,7 +342,9 @@ def report(
     :param out: The page to write; unset: report.html in the run.
     """
     page = simgan.report(run, evaluation, out, refined=refined)
-    show({"report": page}, f"wrote {page}", as_json=switches.json)
+    card = write_card(run, evaluation)
+    text = f"wrote {page}" + ("" if card is None else f"\nwrote {card}")
+    show({"report": page, "model_card": card}, text, as_json=switches.json)
 
 
 @app.command

@@ -29,7 +29,8 @@ _VERSION = 1
 class ImageCache:
     """The colour channels of all usable images of a tree, in the order of `paths`; alpha is left out.
 
-    `cache[i]` is a read-only view (H, W, C) of native integers; nothing is loaded before it is looked at.
+    `cache[i]` is a read-only view (H, W, C) of native integers; nothing is loaded before it is looked at. Image i is
+    `pixels[offsets[i] : offsets[i + 1]]` of one flat array.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +44,11 @@ class ImageCache:
         if self.sizes.shape != (len(self.paths), 2):
             raise ValueError("sizes and paths disagree")
         lengths = self.sizes.prod(axis=1) * self.scan.pixel_format.channels
-        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self.offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)])
         dtype = self.scan.pixel_format.dtype
-        if (folder / "pixels.bin").stat().st_size != int(self._offsets[-1]) * dtype.itemsize:
+        if (folder / "pixels.bin").stat().st_size != int(self.offsets[-1]) * dtype.itemsize:
             raise ValueError("pixels.bin has another size than the sizes say")
-        self._pixels = np.memmap(folder / "pixels.bin", dtype, mode="r")
+        self.pixels: NDArray[Any] = np.memmap(folder / "pixels.bin", dtype, mode="r")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,7 +57,7 @@ class ImageCache:
         """Image i, a view (H, W, C)."""
         i = range(len(self))[i]  # negative indices, IndexError
         height, width = (int(v) for v in self.sizes[i])
-        flat = self._pixels[int(self._offsets[i]) : int(self._offsets[i + 1])]
+        flat = self.pixels[int(self.offsets[i]) : int(self.offsets[i + 1])]
         return np.asarray(flat).reshape(height, width, self.scan.pixel_format.channels)
 
     @property
@@ -70,7 +71,7 @@ class ImageCache:
             raise DataError(
                 f"images of {len(self.scan.sizes)} different sizes cannot be stacked; take them one by one"
             )
-        whole = self._pixels.reshape(len(self), *self.equal_size, self.scan.pixel_format.channels)
+        whole = self.pixels.reshape(len(self), *self.equal_size, self.scan.pixel_format.channels)
         return np.asarray(whole)[indices]
 
 

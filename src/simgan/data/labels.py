@@ -11,18 +11,32 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan.data.eye_masks import read_iris_from_masks
+from simgan.data.label_set import LabelReader, Labels, raise_label_faults, short
 from simgan.data.left_out import images_left_out
+from simgan.data.syntheseyes import read_syntheseyes
 from simgan.data.trees import ImageTree
-from simgan.errors import LabelError, list_faults
+from simgan.data.unityeyes import looks_like_unityeyes, read_unityeyes_gaze, read_unityeyes_iris
+from simgan.errors import LabelError
+
+__all__ = [
+    "LABELS_FILE",
+    "LABEL_FORMATS",
+    "Labels",
+    "align_classes",
+    "detect_label_format",
+    "read_labels",
+    "read_table",
+    "relative_path",
+]  # fmt: skip
 
 LABELS_FILE = "labels.csv"
 PATH_COLUMNS = ("path", "image")
@@ -30,34 +44,8 @@ CLASS_COLUMNS = ("class", "label")
 GROUP_COLUMN = "group"
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """The labels of n images, in the order of their paths.
-
-    kind "class": `values` is (n,) int64, an index into `names`, the classes in natural order (2, then 10).
-    kind "value": `values` is (n, d) float64, all finite, and `names` are the d columns.
-    `groups` (n) tells which recording, person or track an image comes from, to be kept whole when splitting;
-    or None.
-    """
-
-    kind: Literal["class", "value"]
-    values: NDArray[np.int64] | NDArray[np.float64]
-    names: tuple[str, ...]
-    groups: tuple[str, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Labels:
-        """The labels of the images at `indices`, in that order; class numbers keep their meaning."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        groups = None if self.groups is None else tuple(self.groups[i] for i in chosen)
-        return replace(self, values=self.values[chosen], groups=groups)
-
-
 Cell = tuple[int, str]  # its line in the file, its text
 Row = tuple[int, list[str]]
-LabelReader = Callable[[ImageTree, Sequence[str]], Labels]
 
 
 def read_labels(tree: ImageTree, paths: Sequence[str] | None = None, format: str | None = None) -> Labels:
@@ -81,10 +69,13 @@ def read_labels(tree: ImageTree, paths: Sequence[str] | None = None, format: str
 def detect_label_format(tree: ImageTree) -> str | None:
     """The format that the tree seems to have, or None.
 
-    "csv" where the root holds a labels.csv; "folders" where images lie in two or more folders of one depth.
+    "csv" where the root holds a labels.csv; "unityeyes" where the first image has such a file beside it; "folders"
+    where images lie in two or more folders of one depth.
     """
     if os.path.lexists(Path(tree.root) / LABELS_FILE):
         return "csv"
+    if looks_like_unityeyes(tree):
+        return "unityeyes"
     parents = [PurePosixPath(tree.place(path)).parent for path in tree.paths()]
     same_depth = len({len(parent.parts) for parent in parents}) == 1
     return "folders" if same_depth and len({parent.name for parent in parents}) >= 2 else None
@@ -135,7 +126,7 @@ def read_folders(tree: ImageTree, paths: Sequence[str]) -> Labels:
     if not paths:
         faults.append("there is no image to label")
     next_step = "put each image into the folder of its class, or narrow the images pattern"
-    _raise_faults(str(tree.root), faults, next_step)
+    raise_label_faults(str(tree.root), faults, next_step)
     return _classes([PurePosixPath(path).parent.name for path in paths], groups=None)
 
 
@@ -165,13 +156,22 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
         numbers, column_faults = _value_columns(columns)
     else:
         column_faults = _class_faults(class_column, columns[class_column])
-    _raise_faults(str(where), faults + column_faults, "correct the file; every image needs exactly one row")
+    raise_label_faults(
+        str(where), faults + column_faults, "correct the file; every image needs exactly one row"
+    )
     if class_column is not None:
         return _classes([name for _, name in columns[class_column]], groups)
     return Labels("value", np.array(list(numbers.values()), dtype=np.float64).T, tuple(numbers), groups)
 
 
-LABEL_FORMATS: dict[str, LabelReader] = {"folders": read_folders, "csv": read_csv}
+LABEL_FORMATS: dict[str, LabelReader] = {
+    "folders": read_folders,
+    "csv": read_csv,
+    "unityeyes": read_unityeyes_gaze,
+    "unityeyes-iris": read_unityeyes_iris,
+    "syntheseyes": read_syntheseyes,
+    "eye-masks": read_iris_from_masks,
+}
 
 
 def read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
@@ -193,7 +193,7 @@ def read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
     faults: list[str] = []
     if header[0] not in PATH_COLUMNS:
         raise LabelError(
-            f"{where}: the first column is {_short(header[0])}, wanted 'path' (or 'image'), then a comma"
+            f"{where}: the first column is {short(header[0])}, wanted 'path' (or 'image'), then a comma"
         )
     if len(set(header)) < len(header) or "" in header:
         faults.append(f"a column name is doubled or empty: {_listed(header)}")
@@ -216,9 +216,9 @@ def relative_path(cell: str) -> tuple[str, str | None]:
     if not path.parts:
         return "", "no path"
     if "\\" in cell:
-        return "", f"path {_short(cell)} has backslashes; write it with '/'"
+        return "", f"path {short(cell)} has backslashes; write it with '/'"
     if path.is_absolute() or ".." in path.parts:
-        return "", f"path {_short(cell)} leaves the tree; write it relative to the root"
+        return "", f"path {short(cell)} leaves the tree; write it relative to the root"
     return path.as_posix(), None
 
 
@@ -237,13 +237,13 @@ def _rows_by_path(tree: ImageTree, rows: Sequence[Row], wanted: set[str]) -> tup
         if fault is not None:
             faults.append(f"line {line}: {fault}")
         elif path in first_line:
-            faults.append(f"line {line}: {_short(path)} again, first seen in line {first_line[path]}")
+            faults.append(f"line {line}: {short(path)} again, first seen in line {first_line[path]}")
         else:
             first_line[path] = line
             if path in wanted:
                 row_of[path] = (line, row)
             elif not os.path.isfile(Path(tree.root) / path) and path not in left_out():
-                faults.append(f"line {line}: {_short(path)} is not in the tree")
+                faults.append(f"line {line}: {short(path)} is not in the tree")
     return row_of, faults
 
 
@@ -256,7 +256,7 @@ def _value_columns(columns: dict[str, list[Cell]]) -> tuple[dict[str, list[float
         if any(number is not None for number in parsed):
             numbers[name] = [math.nan if number is None else number for number in parsed]
             faults += [
-                f"line {line}: {name} is {_short(cell)}, not a finite number"
+                f"line {line}: {name} is {short(cell)}, not a finite number"
                 for (line, cell), number in zip(cells, numbers[name], strict=True)
                 if not math.isfinite(number)
             ]
@@ -297,17 +297,7 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "…")
-
-
 def _listed(names: Iterable[str]) -> str:
-    shown = [_short(name) for name in names]
+    shown = [short(name) for name in names]
     more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
     return ", ".join(shown[:10]) + more
-
-
-def _raise_faults(where: str, faults: Sequence[str], next_step: str) -> None:
-    if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise LabelError(f"{where}: {count} in the labels:{list_faults(faults)}\nNext: {next_step}")

@@ -67,6 +67,18 @@ class BatchStream:
         native = channels_first.astype(np.int32) if batch.dtype == np.uint16 else channels_first
         return torch.from_numpy(native), torch.from_numpy(images)
 
+    def next_windows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the next batch lies in `ImageCache.pixels`, and which images it is of, as `next_with_indices` would cut
+        it: (2, N) int64, the place where each window begins and how far its rows are apart; (N,) int64.
+        """
+        images = self._draw()
+        corners = np.zeros((len(images), 2), np.int64) if self._whole else self._corners(images)
+        strides = self._cache.sizes[images, 1] * self._cache.scan.pixel_format.channels
+        starts = self._cache.offsets[images] + corners[:, 0] * strides
+        starts += corners[:, 1] * self._cache.scan.pixel_format.channels
+        self._position += self._batch_size
+        return torch.from_numpy(np.stack([starts, strides])), torch.from_numpy(images)
+
     def state_dict(self) -> dict[str, int]:
         """{"position": images drawn so far}."""
         return {"position": self._position}
@@ -93,12 +105,16 @@ class BatchStream:
             position += len(drawn[-1])
         return np.concatenate(drawn)
 
+    def _corners(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N, 2): top and left of the window that is cut out of each image at this position."""
+        room = self._cache.sizes[images] - self.size + 1
+        return np.random.default_rng((self._seed, 1, self._position)).integers(0, room)
+
     def _cut(self, images: NDArray[np.int64]) -> NDArray[Any]:
         height, width = self.size
         pixel_format = self._cache.scan.pixel_format
         batch = np.empty((len(images), height, width, pixel_format.channels), pixel_format.dtype)
-        room = self._cache.sizes[images] - self.size + 1
-        corners = np.random.default_rng((self._seed, 1, self._position)).integers(0, room)
+        corners = self._corners(images)
         for place, (i, (top, left)) in enumerate(zip(images.tolist(), corners.tolist(), strict=True)):
             batch[place] = self._cache[i][top : top + height, left : left + width]
         return batch

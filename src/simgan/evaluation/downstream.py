@@ -27,7 +27,7 @@ ARMS = (
     "real",
 )
 MATCHINGS = ("ranked", "histogram", "moments")
-_PURPOSES = {"arms": 101, "judges": 102}  # seeds of their own, none shared with a refiner's run
+_PURPOSES = {"arms": 101, "judges": 102, "drift": 103}  # seeds of their own, none shared with a refiner's run
 SOME_REAL = 0.1  # of the labelled real images, what "some" means
 SOME_REAL_SHARE = 0.25  # of the images that the arm sees, so that few real images still weigh something
 
@@ -192,7 +192,9 @@ def halves(inputs: Inputs, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.
     return np.flatnonzero(in_first), second
 
 
-def derive_seeds(seed: int, count: int, *, purpose: Literal["arms", "judges"] = "arms") -> tuple[int, ...]:
+def derive_seeds(
+    seed: int, count: int, *, purpose: Literal["arms", "judges", "drift"] = "arms"
+) -> tuple[int, ...]:
     """`count` seeds of one evaluation seed; different evaluation seeds and purposes share none."""
     if count < 1:
         raise ConfigurationError(f"task_seeds must be at least 1, got {count}")

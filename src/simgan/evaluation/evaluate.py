@@ -17,6 +17,7 @@ from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, OutputError
 from simgan.evaluation.agreement import warn_of_labels, warn_of_levels
 from simgan.evaluation.downstream import ARMS, Budget, Progress, choose_matching, derive_seeds, run_downstream
+from simgan.evaluation.drift import measure_drift
 from simgan.evaluation.inputs import open_inputs
 from simgan.evaluation.label_check import check_labels
 from simgan.evaluation.outcomes import Outcomes, describe_seeds, summarize
@@ -78,6 +79,7 @@ def evaluate(
     batch_size: int = 64,
     mirror: bool = False,
     arms: Sequence[str] = ARMS,
+    masks: str | None = None,
     value_range: ValueRange | None = None,
     generator: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
@@ -85,7 +87,7 @@ def evaluate(
     command: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Realism, and with labelled real images also the downstream task and the label check.
+    """Realism and drift, and with labelled real images also the downstream task and the label check.
 
     synthetic, refined: trees with labels (refined carries those of synthetic). real: unlabelled; `real_paths`
     are those of its images that the refiner did not see: realism is measured on these, levels are matched to
@@ -94,7 +96,8 @@ def evaluate(
     judge; without it real_labelled is split by group in two halves.
 
     Every arm trains the same model with the same augmentation (mirror only if `mirror`) for `updates` updates
-    of `batch_size` images, once per task seed. value_range: one scale for all sets; None measures it.
+    of `batch_size` images, once per task seed. masks: which files of the synthetic tree are class masks, one of the
+    same name for each image, for the drift of masks. value_range: one scale for all sets; None measures it.
     generator: {"generator": name, "version": …} of the simulator, for the record. out: evaluation.json to
     write (with evaluation.npz beside it), or the folder for it. cache_dir: keeps decoded images between
     calls. progress: called with one sentence before each unit of work. On the CPU the numbers depend on the
@@ -105,6 +108,8 @@ def evaluate(
     unknown = [arm for arm in arms if arm not in ARMS]
     if unknown or not arms:
         raise ConfigurationError(f"unknown arms {unknown or 'none'}; there are: {', '.join(ARMS)}")
+    if masks is not None:
+        ImageTree(synthetic.root, masks).paths()  # `DataError` where there is none, before minutes are spent
     target = None if out is None else _prepare_target(Path(out))
     with tempfile.TemporaryDirectory() as temporary:
         say("reading the images")
@@ -169,6 +174,13 @@ def evaluate(
             warnings.append(
                 "no real_labelled was given: only realism was measured, nothing shows that it helps"
             )
+        drift, unmeasured = measure_drift(
+            inputs, matching=matching["chosen"], masks=masks, budget=budget, seed=seed, progress=say
+        )
+        if unmeasured is not None:
+            warnings.append(unmeasured)
+        if drift is not None:
+            drift["gain"] = None if downstream is None else downstream["gain"]
         sets = {"real_labelled": inputs.test, "real_dev": inputs.dev}
         record: dict[str, Any] = {
             "schema": SCHEMA,
@@ -186,6 +198,7 @@ def evaluate(
             "realism": realism,
             "downstream": downstream,
             "labels": labels,
+            "drift": drift,
             "warnings": warnings,
         }
         if downstream is not None:

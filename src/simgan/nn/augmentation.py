@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from simgan.nn.draws import Draws
+
 
 @dataclass(frozen=True)
 class DiscriminatorAugmentation:
@@ -16,15 +18,17 @@ class DiscriminatorAugmentation:
     shift_px: int = 1
     gain: float = 0.1
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """(N, C, H, W) → the same shape; all randomness from `generator` (on the CPU)."""
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """(N, C, H, W) → the same shape; all randomness from `draws`."""
         count, _, height, width = images.shape
         device, shift = images.device, self.shift_px
         padded = pad(images, (shift, shift, shift, shift), mode="replicate")
-        moves = torch.randint(0, 2 * shift + 1, (2, count), generator=generator).to(device)
+        moves = draws(lambda: torch.randint(0, 2 * shift + 1, (2, count), generator=draws.generator))
         rows = moves[0][:, None] + torch.arange(height, device=device)
         columns = moves[1][:, None] + torch.arange(width, device=device)
         index = torch.arange(count, device=device)[:, None, None]
         shifted = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        gain = 1 + self.gain * (2 * torch.rand((count, 1, 1, 1), generator=generator) - 1).to(device)
+        gain = 1 + self.gain * (
+            2 * draws(lambda: torch.rand((count, 1, 1, 1), generator=draws.generator)) - 1
+        )
         return (shifted + 1) * gain - 1

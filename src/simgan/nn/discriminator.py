@@ -49,6 +49,8 @@ class SamePadMaxPool(nn.Module):
         before = (self.kernel - 1) // 2
         after = self.kernel - 1 - before
         padded = pad(features, (before, after, before, after), value=float("-inf"))
+        if padded.is_cuda:  # in channels_last, backward adds in an order that changes from run to run
+            padded = padded.contiguous()
         return max_pool2d(padded, self.kernel, self.stride)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
+from simgan.nn.fused import relu_of
 from simgan.nn.receptive_field import Stage, receptive_field
 
 RefinerOutput = Literal["image", "residual"]
@@ -38,8 +38,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(width, width, kernel, padding="same")
 
     def forward(self, features: Tensor) -> Tensor:
-        out: Tensor = torch.relu(self.second(torch.relu(self.first(features))) + features)
-        return out
+        return relu_of(self.second, relu_of(self.first, features), residual=features)
 
 
 class Refiner(nn.Module):
@@ -61,7 +60,7 @@ class Refiner(nn.Module):
             nn.init.zeros_(self.tail.bias)
 
     def forward(self, synthetic: Tensor) -> Tensor:
-        change: Tensor = self.tail(self.blocks(torch.relu(self.head(synthetic))))
+        change: Tensor = self.tail(self.blocks(relu_of(self.head, synthetic)))
         return synthetic + change if self.spec.output == "residual" else change
 
     @property

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import PurePosixPath
 from typing import Any
 
 from simgan.data.labels import relative_path
 from simgan.errors import LabelError
-from simgan.preparation.label_files import LabelFile, MovedLabels, finite_number, raise_faults, tidy
+from simgan.preparation.label_files import (
+    LabelFile,
+    MovedLabels,
+    finite_number,
+    raise_faults,
+    tidy,
+    written_like,
+)
 from simgan.preparation.movement import Movement, Movements
 from simgan.preparation.rle import compress_counts, decode_runs, decompress_counts, encode_runs
 
@@ -69,7 +75,7 @@ def move_coco(file: LabelFile, movements: Movements) -> MovedLabels | None:
     # Only keys that were there are replaced, so a file without annotations gets none.
     new = {"images": sizes, "annotations": kept}
     moved_document = {key: new.get(key, value) for key, value in document.items()}
-    return MovedLabels(_written_like(file.data, moved_document), tuple(dropped))
+    return MovedLabels(written_like(file.data, moved_document), tuple(dropped))
 
 
 def _movements_by_id(
@@ -144,8 +150,8 @@ def move_annotation(annotation: Annotation, movement: Movement) -> Annotation | 
         x, y, width, height = _numbers(annotation["bbox"], "bbox", 4)
         if width < 0 or height < 0:
             raise LabelError(f"bbox: [left, top, width, height] is wanted, got {annotation['bbox']}")
-        corners = [(x, y), (x + width, y + height)]
-        (x0, y0), (x1, y1) = [(movement.edge_x(x), movement.edge_y(y)) for x, y in corners]
+        x0, x1 = sorted((movement.edge_x(x), movement.edge_x(x + width)))
+        y0, y1 = movement.edge_y(y), movement.edge_y(y + height)
         if movement.crops:
             if x1 <= 0 or y1 <= 0 or x0 >= movement.new_width or y0 >= movement.new_height:
                 return None
@@ -211,6 +217,10 @@ def _moved_keypoints(keypoints: Any, movement: Movement) -> list[float]:
     numbers = _numbers(keypoints, "keypoints")
     if len(numbers) % 3:
         raise LabelError(f"keypoints: x, y, visibility for each are wanted, got {len(numbers)} numbers")
+    if movement.mirror:
+        raise LabelError(
+            "keypoints: mirrored, the left and the right ones would change places, and which they are is not known"
+        )
     moved: list[float] = []
     for x, y, visibility in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
         new_x, new_y = movement.point_x(x), movement.point_y(y)
@@ -259,11 +269,3 @@ def _numbers(value: Any, name: str, count: int | None = None) -> list[float]:
     if count is not None and len(value) != count:
         raise LabelError(f"{name}: {count} numbers are wanted, got {len(value)}")
     return value
-
-
-def _written_like(old: bytes, document: dict[str, Any]) -> bytes:
-    """JSON in the manner of the old bytes: their indent, and plain ASCII where they were."""
-    match = re.match(rb"\s*\{\r?\n( +|\t+)", old)
-    text = json.dumps(document, indent=match and match[1].decode(), ensure_ascii=old.isascii())
-    # Half a surrogate pair cannot be UTF-8; written with a backslash it is the JSON escape that it was.
-    return text.encode(errors="backslashreplace") + (b"\n" if old.endswith(b"\n") else b"")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,3 +71,11 @@ def raise_faults(where: Path, faults: list[str]) -> None:
         raise LabelError(
             f"{where}: {count}, so its labels cannot be moved:{list_faults(faults)}\nNext: correct the file"
         )
+
+
+def written_like(old: bytes, document: dict[str, Any]) -> bytes:
+    """JSON in the manner of the old bytes: their indent, and plain ASCII where they were."""
+    match = re.match(rb"\s*\{\r?\n( +|\t+)", old)
+    text = json.dumps(document, indent=match and match[1].decode(), ensure_ascii=old.isascii())
+    # Half a surrogate pair cannot be UTF-8; written with a backslash it is the JSON escape that it was.
+    return text.encode(errors="backslashreplace") + (b"\n" if old.endswith(b"\n") else b"")

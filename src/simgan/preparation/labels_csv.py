@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from simgan.data.labels import LABELS_FILE, read_table, relative_path
+from simgan.nn.gaze import changes_sign_mirrored
 from simgan.preparation.label_files import LabelFile, MovedLabels, finite_number, raise_faults, tidy
 from simgan.preparation.movement import Movement, Movements
 
@@ -18,7 +19,8 @@ _X, _Y, _LENGTH = re.compile(r"(.*_)?x_px"), re.compile(r"(.*_)?y_px"), re.compi
 
 def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None:
     """labels.csv in the root: columns `…_x_px` and `…_y_px` are points (pixel centres at whole numbers) and
-    move; other columns `…_px` are lengths, which scale, if both axes scale alike; all else is carried.
+    move; other columns `…_px` are lengths, which scale, if both axes scale alike; a mirror changes the sign of
+    columns that point sideways (`simgan.nn.gaze.changes_sign_mirrored`); all else is carried.
 
     Empty cells stay empty. A point outside the crop keeps its true place, outside the image. Rows of files that are not
     there are faults, also where nothing moves.
@@ -41,6 +43,8 @@ def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None
                 faults.append(f"line {line}: {path[:60]!r} is not in the tree")
         elif not movements[path].is_identity:
             for i, mover in movers.items():
+                if mover is _mirrored and not movements[path].mirror:
+                    continue
                 row[i], cell_fault = _moved_cell(row[i], mover, movements[path])
                 if cell_fault:
                     faults.append(f"line {line}: {header[i]} {cell_fault}")
@@ -60,7 +64,13 @@ def _mover(column: str) -> Mover | None:
         return Movement.point_x
     if _Y.fullmatch(column):
         return Movement.point_y
+    if changes_sign_mirrored(column):
+        return _mirrored
     return _moved_length if _LENGTH.fullmatch(column) else None
+
+
+def _mirrored(_movement: Movement, value: float) -> float:
+    return -value
 
 
 def _moved_length(movement: Movement, length: float) -> float | None:

@@ -1,14 +1,16 @@
-"""Where pixels go when an image is cropped and then resized: the one rule that images and labels share.
+"""Where pixels go when an image is cropped, resized and mirrored: the one rule that images and labels share.
 
 With a crop from (left, top) and the scale s = new size / crop size, along each axis
     pixels and points (the centre of pixel i is i):   x' = (x − left + 0.5) · s − 0.5
     edges (boxes, polygons; pixel i is [i, i + 1]):   x' = (x − left) · s
+and then, mirrored left to right in the new width W,
+    pixels and points:   x'' = W − 1 − x'            edges:   x'' = W − x'
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -33,12 +35,25 @@ class CenterCrop:
     width: int
 
 
-Crop = tuple[int, int, int, int] | CenterCrop  # (top, left, height, width), the same for every image
+@dataclass(frozen=True)
+class EyeCrop:
+    """The paper's crop: around the opening of the eye in each image, with the aspect of the new size.
+
+    `margin`: what is left free on each side, as a share of the width (or height) of the opening. The box is as wide
+    as the next multiple of the new size's smallest ratio allows, so both axes scale alike; at a border of the image
+    it is shifted inside.
+    """
+
+    margin: float = 0.05
+
+
+Box = tuple[int, int, int, int]  # (top, left, height, width)
+Crop = Box | CenterCrop | EyeCrop  # a box is the same for every image
 
 
 @dataclass(frozen=True)
 class Movement:
-    """What happens to one image of `height` × `width` pixels: the crop, then the resize to the new size."""
+    """What happens to one image of `height` × `width` pixels: the crop, the resize to the new size, the mirror."""
 
     height: int
     width: int
@@ -48,6 +63,7 @@ class Movement:
     crop_width: int
     new_height: int
     new_width: int
+    mirror: bool = False
 
     @property
     def scale_y(self) -> float:
@@ -72,11 +88,13 @@ class Movement:
     @property
     def is_identity(self) -> bool:
         """Whether the image stays as it is."""
-        return not self.crops and (self.new_height, self.new_width) == (self.height, self.width)
+        same_size = (self.new_height, self.new_width) == (self.height, self.width)
+        return not self.crops and not self.mirror and same_size
 
     def point_x(self, x: float) -> float:
         """A column, counted at pixel centres, after the movement."""
-        return (x - self.left + 0.5) * self.scale_x - 0.5
+        moved = (x - self.left + 0.5) * self.scale_x - 0.5
+        return self.new_width - 1 - moved if self.mirror else moved
 
     def point_y(self, y: float) -> float:
         """A row, counted at pixel centres, after the movement."""
@@ -84,7 +102,8 @@ class Movement:
 
     def edge_x(self, x: float) -> float:
         """A column, counted at pixel edges, after the movement."""
-        return (x - self.left) * self.scale_x
+        moved = (x - self.left) * self.scale_x
+        return self.new_width - moved if self.mirror else moved
 
     def edge_y(self, y: float) -> float:
         """A row, counted at pixel edges, after the movement."""
@@ -98,6 +117,8 @@ class Movement:
         ones appears. Values equal to `invalid` are left out of the averages; a new value is invalid where
         less than half of what it covers is valid.
         """
+        if self.mirror:
+            return np.ascontiguousarray(replace(self, mirror=False).image(array, invalid)[:, ::-1])
         cropped = self._crop(array)
         if invalid is None:
             # In floating point, or the value would be rounded twice; float32 holds 16-bit values exactly.
@@ -112,6 +133,8 @@ class Movement:
         """The moved class mask (H', W', C): the class of the nearest old pixel, no new classes."""
         rows = (2 * np.arange(self.new_height) + 1) * self.crop_height // (2 * self.new_height)
         columns = (2 * np.arange(self.new_width) + 1) * self.crop_width // (2 * self.new_width)
+        if self.mirror:
+            columns = columns[::-1]
         return np.ascontiguousarray(self._crop(array)[rows[:, None], columns])
 
     def _crop(self, array: Array) -> Array:
@@ -129,7 +152,9 @@ class Movement:
 
 
 @lru_cache(maxsize=4096)
-def movement_of(size: Size, crop: Crop | None, new_size: Size | None) -> Movement | None:
+def movement_of(
+    size: Size, crop: Box | CenterCrop | None, new_size: Size | None, mirror: bool = False
+) -> Movement | None:
     """The movement of an image of `size`; None where the crop does not fit into it."""
     height, width = size
     top, left, crop_height, crop_width = 0, 0, height, width
@@ -141,26 +166,32 @@ def movement_of(size: Size, crop: Crop | None, new_size: Size | None) -> Movemen
     if top < 0 or left < 0 or top + crop_height > height or left + crop_width > width:
         return None
     new_height, new_width = new_size or (crop_height, crop_width)
-    return Movement(height, width, top, left, crop_height, crop_width, new_height, new_width)
+    return Movement(height, width, top, left, crop_height, crop_width, new_height, new_width, mirror)
 
 
 class Movements(Mapping[str, Movement]):
-    """The movement of each image of a tree, by its path.
+    """The movement of each image of a tree, by its path. `boxes`: the crop of each image, where `crop` is an `EyeCrop`.
 
     Raises `ConfigurationError` for a crop or size that is none, `DataError` where the crop leaves an image.
     """
 
-    def __init__(self, sizes: Mapping[str, Size], crop: Crop | None = None, size: Size | None = None) -> None:
-        faults = _crop_faults(crop) + _size_faults(size)
-        if crop is None and size is None:
-            faults.append("neither crop nor size: there is nothing to prepare; give one of them or both")
-        if faults:
-            raise ConfigurationError(faults)
+    def __init__(
+        self,
+        sizes: Mapping[str, Size],
+        crop: Crop | None = None,
+        size: Size | None = None,
+        *,
+        mirror: bool = False,
+        boxes: Mapping[str, Box] | None = None,
+    ) -> None:
+        check_movement(crop, size)
         self._sizes = sizes
-        self._crop = crop if crop is None or isinstance(crop, CenterCrop) else _four(crop)
+        self._crop = crop if crop is None or isinstance(crop, CenterCrop | EyeCrop) else _four(crop)
         self._size = None if size is None else (size[0], size[1])
+        self._mirror = mirror
+        self._boxes = boxes or {}
         self._paths_of_stem: dict[str, list[str]] | None = None
-        outside = [path for path, old in sizes.items() if movement_of(old, self._crop, self._size) is None]
+        outside = [path for path in sizes if self._movement(path) is None]
         if outside:
             examples = ", ".join(f"{path} is {sizes[path][0]}×{sizes[path][1]}" for path in outside[:5])
             raise DataError(
@@ -169,9 +200,13 @@ class Movements(Mapping[str, Movement]):
             )
 
     def __getitem__(self, path: str) -> Movement:
-        movement = movement_of(self._sizes[path], self._crop, self._size)
+        movement = self._movement(path)
         assert movement is not None, "refused when this was built"
         return movement
+
+    def _movement(self, path: str) -> Movement | None:
+        crop = self._boxes[path] if isinstance(self._crop, EyeCrop) else self._crop
+        return movement_of(self._sizes[path], crop, self._size, self._mirror)
 
     def __iter__(self) -> Any:
         return iter(self._sizes)
@@ -188,6 +223,15 @@ class Movements(Mapping[str, Movement]):
         return self._paths_of_stem.get(stem, [])
 
 
+def check_movement(crop: Crop | None, size: Size | None) -> None:
+    """Raise `ConfigurationError` with every fault of what is to be done to the images."""
+    faults = _crop_faults(crop) + _size_faults(size)
+    if isinstance(crop, EyeCrop) and size is None:
+        faults.append("crop: the crop around the eye needs the size that it is resized to, such as 35x55")
+    if faults:
+        raise ConfigurationError(faults)
+
+
 def _four(crop: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     top, left, height, width = crop  # a list, as configuration files give it, becomes a tuple
     return top, left, height, width
@@ -196,6 +240,9 @@ def _four(crop: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 def _crop_faults(crop: Crop | None) -> list[str]:
     if crop is None:
         return []
+    if isinstance(crop, EyeCrop):
+        fine = 0 <= crop.margin <= 2
+        return [] if fine else [f"crop: a margin from 0 to 2 eye widths is wanted, got {crop.margin}"]
     if isinstance(crop, CenterCrop):
         fine = _whole(crop.height, 1) and _whole(crop.width, 1)
         return [] if fine else [f"crop: whole numbers of at least 1 are wanted, got {crop}"]

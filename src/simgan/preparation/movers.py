@@ -13,8 +13,9 @@ from simgan.preparation.coco import move_coco
 from simgan.preparation.label_files import LabelFile, LabelMover, MovedLabels
 from simgan.preparation.labels_csv import move_labels_csv
 from simgan.preparation.movement import Movement, Movements
+from simgan.preparation.unityeyes_json import move_unityeyes
 
-LABEL_MOVERS: dict[str, LabelMover] = {"csv": move_labels_csv, "coco": move_coco}
+LABEL_MOVERS: dict[str, LabelMover] = {"csv": move_labels_csv, "coco": move_coco, "unityeyes": move_unityeyes}
 
 _PIXEL_COLUMN = re.compile(rb"[^\r\n]*_px\b")
 

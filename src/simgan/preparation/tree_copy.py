@@ -6,14 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simgan.data.output_folder import check_places, copy_atomically, make_folder
 from simgan.data.trees import ImageTree
-from simgan.errors import DataError, ImageError, LabelError, list_faults
-from simgan.images import read_image, read_image_size, write_atomically, write_image
+from simgan.errors import ConfigurationError, DataError, ImageError, LabelError, list_faults
+from simgan.images import read_image, read_image_size, split_alpha, write_atomically, write_image
+from simgan.preparation.eye_crop import find_eye_boxes
 from simgan.preparation.journal import JOURNAL, claim, listing_sha256, read_journal
 from simgan.preparation.label_files import LabelFile
-from simgan.preparation.movement import Crop, Movements, Size
+from simgan.preparation.movement import Crop, EyeCrop, Movements, Size, check_movement
 from simgan.preparation.movers import holds_unknown_places, match_masks, move_labels
 
 
@@ -30,6 +35,7 @@ class PreparationReport:
     carried_unknown: tuple[str, ...]  # carried only because of carry_unknown: they may hold places that moved
     dropped: tuple[str, ...]  # one sentence for each label that left its image
     n_skipped: int
+    n_closed: int | None = None  # with the crop around the eye: images without a pupil to be seen
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class _Plan:
     unknown: tuple[str, ...]
     carried: tuple[str, ...]
     dropped: tuple[str, ...]
+    n_closed: int | None
 
     def files(self) -> list[str]:
         """All files to write; labels first, since a tree without them is of no use."""
@@ -56,15 +63,18 @@ def prepare(
     crop: Crop | None = None,
     size: Size | None = None,
     masks: str | None = None,
+    mirror: bool = False,
+    grey: bool = False,
     invalid: int | None = None,
     carry_unknown: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparationReport:
     """Write to `out_dir` the tree with `crop` applied to every image, then a resize to `size` (height,
-    width).
+    width), then, with `mirror`, left and right exchanged; with `grey`, colours become their luminance.
 
-    Same relative paths and names. Labels move by the rule in `simgan.preparation.movement`: labels.csv and
-    COCO files (see `LABEL_MOVERS`), and the class masks that match the glob `masks`. Every other file is
+    Same relative paths and names. Labels move by the rule in `simgan.preparation.movement`: labels.csv, COCO and
+    UnityEyes files (see `LABEL_MOVERS`), and the class masks that match the glob `masks`. `EyeCrop` is a box of its
+    own for each image, from its UnityEyes file or its mask. Every other file is
     carried byte for byte; but one that most likely holds places in an image (it is called like one) is
     refused unless `carry_unknown`. `invalid` is the pixel value that means "no measurement" and is kept out
     of averages. JPEG is written at quality 95; an image that stays as it is, is copied.
@@ -83,7 +93,12 @@ def prepare(
     root, out = Path(tree.root), Path(out_dir)
     check_places(root, out, "prepared")
     begun = read_journal(out)
-    plan = _plan(tree, crop, size, masks, carry_unknown)
+    check_movement(crop, size)
+    if crop is None and size is None and not mirror and not grey:
+        raise ConfigurationError(
+            "neither crop nor size, mirror nor grey: there is nothing to prepare; give one of them or more"
+        )
+    plan = _plan(tree, crop, size, masks, carry_unknown, mirror=mirror)
     files = plan.files()
     command = {
         "root": str(root.resolve()),
@@ -93,6 +108,8 @@ def prepare(
         "masks": masks,
         "invalid": invalid,
         "carry_unknown": carry_unknown,
+        **({"mirror": True} if mirror else {}),
+        **({"grey": True} if grey else {}),
     }
     claim(out, command, listing_sha256(root, files), begun)
     skipped = 0
@@ -102,7 +119,7 @@ def prepare(
             skipped += 1
         else:
             make_folder(target.parent)
-            _write(plan, path, target, invalid)
+            _write(plan, path, target, invalid, grey=grey)
         if progress is not None:
             progress(done, len(files))
     return PreparationReport(
@@ -114,16 +131,33 @@ def prepare(
         carried_unknown=plan.unknown,
         dropped=plan.dropped,
         n_skipped=skipped,
+        n_closed=plan.n_closed,
     )
 
 
 def _plan(
-    tree: ImageTree, crop: Crop | None, size: Size | None, masks: str | None, carry_unknown: bool
+    tree: ImageTree,
+    crop: Crop | None,
+    size: Size | None,
+    masks: str | None,
+    carry_unknown: bool,
+    *,
+    mirror: bool,
 ) -> _Plan:
     """Look at everything that will be read, and refuse what cannot be done. Labels are moved once and
     thrown away."""
-    movements = Movements(_sizes(tree), crop, size)
-    image_of_mask = {} if masks is None else match_masks(tree, masks, movements)
+    sizes = _sizes(tree)
+    if isinstance(crop, EyeCrop):
+        assert size is not None, "checked with the crop"
+        image_of_mask = {} if masks is None else match_masks(tree, masks, Movements(sizes, size=size))
+        mask_of_image = {image: mask for mask, image in image_of_mask.items()}
+        eyes = find_eye_boxes(tree, sizes, mask_of_image, crop, size)
+        movements = Movements(sizes, crop, size, mirror=mirror, boxes=eyes.boxes)
+        n_closed: int | None = eyes.n_closed
+    else:
+        movements = Movements(sizes, crop, size, mirror=mirror)
+        image_of_mask = {} if masks is None else match_masks(tree, masks, movements)
+        n_closed = None
     labels: dict[str, None] = {}
     carried: list[str] = []
     unknown: list[str] = []
@@ -147,7 +181,9 @@ def _plan(
             f"Next: name label masks with the masks pattern, take other files out of the tree, or, if they "
             f"hold no places in the image, carry them as they are with carry_unknown"
         )
-    return _Plan(tree, movements, image_of_mask, labels, tuple(unknown), tuple(carried), tuple(dropped))
+    return _Plan(
+        tree, movements, image_of_mask, labels, tuple(unknown), tuple(carried), tuple(dropped), n_closed
+    )
 
 
 def _sizes(tree: ImageTree) -> dict[str, Size]:
@@ -166,7 +202,16 @@ def _sizes(tree: ImageTree) -> dict[str, Size]:
     return sizes
 
 
-def _write(plan: _Plan, path: str, target: Path, invalid: int | None) -> None:
+def to_grey(image: NDArray[Any]) -> NDArray[Any]:
+    """The luminance 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601) as one channel, same dtype; alpha stays."""
+    colour, alpha = split_alpha(image)
+    if colour.shape[2] == 1:
+        return image
+    grey = np.rint(colour @ np.array([0.299, 0.587, 0.114]))[..., None].astype(image.dtype)
+    return grey if alpha is None else np.concatenate([grey, alpha], axis=2)
+
+
+def _write(plan: _Plan, path: str, target: Path, invalid: int | None, *, grey: bool) -> None:
     source = Path(plan.tree.root) / path
     if path in plan.labels:
         moved = move_labels(LabelFile(Path(plan.tree.root), path), plan.movements)
@@ -175,9 +220,11 @@ def _write(plan: _Plan, path: str, target: Path, invalid: int | None) -> None:
         write_atomically(target, moved.data)
         return
     movement = plan.movements.get(plan.image_of_mask.get(path, path))
-    if movement is None or movement.is_identity:
+    is_image = path in plan.movements
+    if movement is None or (movement.is_identity and not (grey and is_image)):
         copy_atomically(source, target)
-    elif path in plan.image_of_mask:
+    elif not is_image:
         write_image(target, movement.mask(read_image(source)))
     else:
-        write_image(target, movement.image(plan.tree.read(path), invalid))
+        pixels = plan.tree.read(path)
+        write_image(target, movement.image(to_grey(pixels) if grey else pixels, invalid))

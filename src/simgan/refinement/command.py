@@ -11,6 +11,8 @@ import torch
 import simgan
 from simgan.data.trees import ImageTree, Progress
 from simgan.errors import ConfigurationError
+from simgan.measures.displacement import REACH_PX
+from simgan.nn.route import Route
 from simgan.refinement.manifest import RefinementReport
 from simgan.refinement.pipeline import Refining
 from simgan.refinement.shards import Engine, in_processes, in_this_process, refine_shards
@@ -26,6 +28,7 @@ def refine(
     jpeg_quality: int = 95,
     out_of_range: OutOfRange = "refuse",
     max_reject_share: float = 0.05,
+    max_drift_px: float | None = None,
     tile: int = TILE,
     workers: int = 1,
     engine: Engine | None = None,
@@ -39,7 +42,9 @@ def refine(
     4:4:4 at `jpeg_quality`, everything else without loss. Images that cannot be read, or are not of the kind that
     the refiner was trained on, are left out and listed in the report and the manifest; with `out_of_range`
     "refuse" so are those with values outside the trained range, with "clip" such values are clipped. More than
-    `max_reject_share` of them end it with a `DataError`.
+    `max_reject_share` of them end it with a `DataError`. With `max_drift_px`, images whose structure moved by more
+    pixels (`measures.displacement`), or was not found again, are left out and listed too, however many they are; the
+    manifest of a folder then says each image's drift.
 
     The same call again continues an interrupted one, to the same bytes, and verifies a finished one.
     Where `synthetic` names shards, each becomes one of the same name in `out_dir`, its images refined, all other
@@ -51,7 +56,7 @@ def refine(
     `OutputError` (`out_dir` inside the tree or the reverse, not empty, refined with something else, in use, disk
     full or read-only).
     """
-    _check_arguments(jpeg_quality, out_of_range, max_reject_share, tile, workers)
+    _check_arguments(jpeg_quality, out_of_range, max_reject_share, max_drift_px, tile, workers)
     shards = synthetic.shard_files
     if shards is None and (workers > 1 or engine is not None):
         raise ConfigurationError(
@@ -59,6 +64,11 @@ def refine(
             f"refines by all its threads; make shards of it with: simgan convert {synthetic.root} --out SHARDS"
         )
     trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
+    if shards is not None and type(trained.route) is not Route:
+        raise ConfigurationError(
+            f"whoever refines shards computes with torch, not with {trained.route}: refine shards without another "
+            f"runtime, or make a folder of them with: simgan convert {synthetic.root} --out FOLDER"
+        )
     command = {
         "root": str(Path(synthetic.root).resolve()),
         "images": synthetic.images,
@@ -66,11 +76,12 @@ def refine(
         "route": str(trained.route),
         "jpeg_quality": jpeg_quality,
         "out_of_range": out_of_range,
+        "max_drift_px": max_drift_px,
         "tile": tile,
         "simgan": simgan.__version__,
         "torch": str(torch.__version__),
     }
-    refining = Refining(trained, jpeg_quality, out_of_range, tile)
+    refining = Refining(trained, jpeg_quality, out_of_range, max_drift_px, tile)
     out = Path(out_dir)
     if shards is None:
         report = refine_tree(
@@ -94,7 +105,12 @@ def refine(
 
 
 def _check_arguments(
-    jpeg_quality: int, out_of_range: str, max_reject_share: float, tile: int, workers: int
+    jpeg_quality: int,
+    out_of_range: str,
+    max_reject_share: float,
+    max_drift_px: float | None,
+    tile: int,
+    workers: int,
 ) -> None:
     rules = [
         (1 <= jpeg_quality <= 100, f"`jpeg_quality` must be from 1 to 100, not {jpeg_quality}"),
@@ -103,6 +119,11 @@ def _check_arguments(
             f"`out_of_range` must be 'refuse' or 'clip', not {out_of_range!r}",
         ),
         (0 <= max_reject_share <= 1, f"`max_reject_share` must be from 0 to 1, not {max_reject_share}"),
+        (
+            max_drift_px is None or 0 < max_drift_px <= REACH_PX,
+            f"`max_drift_px` must be above 0 and at most {REACH_PX} pixels, as far as drift is measured, not "
+            f"{max_drift_px}",
+        ),
         (tile >= 1, f"`tile` must be 1 pixel or more, not {tile}"),
         (workers >= 1, f"`workers` must be 1 or more, not {workers}"),
     ]

@@ -30,6 +30,8 @@ class Row:
     unchanged: bool = False  # every pixel came out as it was; the file is carried byte for byte
     outside: int = 0  # values clipped to the range
     off_grid: int = 0  # values between the levels of the range
+    drift_px: float | None = None  # where a limit was given, and the structure could be followed
+    drifted: bool = False  # it was left out because of its drift, for `reason`
     height: int = 0
     width: int = 0
     values: int = 0

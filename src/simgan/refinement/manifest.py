@@ -11,7 +11,7 @@ from typing import Any
 from simgan.data.left_out import MANIFEST
 from simgan.data.output_folder import file_sha256, refuse_other_command
 from simgan.data.trees import ImageTree, Reject, TreeScan
-from simgan.errors import OutputError
+from simgan.errors import DataError, OutputError
 from simgan.images import ValueRange
 from simgan.refinement.journal import Row
 from simgan.refinement.tally import Tally, is_lossy
@@ -36,6 +36,7 @@ class RefinementReport:
     n_unchanged: int  # of the refined ones: every pixel came out as it was
     n_clipped: int  # values that lay outside the trained range and were clipped to it
     n_lossy: int  # files written with loss (JPEG)
+    n_drifted: int  # left out because their structure moved by more than the limit, or was not found again
     n_carried: int  # other files, copied byte for byte
     rejects: tuple[Reject, ...]  # images left out, and why
     warnings: tuple[str, ...]
@@ -65,7 +66,8 @@ def build_manifest(
 def summary(
     tally: Tally, trained: TrainedRefiner, command: Mapping[str, Any], *, n_carried: int, notes: Iterable[str]
 ) -> dict[str, Any]:
-    """What the manifests of a tree and of shards have in common."""
+    """What the manifests of a tree and of shards have in common. `DataError` where every image was left out."""
+    _refuse_all_drifted(tally, command)
     levels = tally.levels()
     return {
         "format": "simgan refinement",
@@ -75,7 +77,11 @@ def summary(
         "refiner": {"sha256": trained.sha256, "provenance": trained.provenance},
         "counts": tally.counts(n_carried),
         "levels": {"synthetic": levels, "training": _training_levels(trained.training_scan)},
-        "warnings": [*notes, *_warnings(tally, levels, trained)],
+        "warnings": [
+            *notes,
+            *_warnings(tally, levels, trained),
+            *_drift_warnings(tally, command["max_drift_px"]),
+        ],
         "rejects": [{"path": path, "reason": reason} for path, reason in tally.rejects],
     }
 
@@ -88,7 +94,20 @@ def _image_entry(row: Row) -> dict[str, Any]:
         entry["lossy"] = True
     if row.unchanged:
         entry["unchanged"] = True
+    if row.drift_px is not None:
+        entry["drift_px"] = row.drift_px
     return entry
+
+
+def _refuse_all_drifted(tally: Tally, command: Mapping[str, Any]) -> None:
+    """`DataError` where no image is left: that is no refined tree, and the limit or the refiner is wrong."""
+    if tally.drifted and not tally.refined:
+        first = tally.drifted[0]
+        raise DataError(
+            f"{command['root']}: every image that could be refined drifted too far, first {first}, which "
+            f"{dict(tally.rejects)[first]}; raise max_drift_px above {command['max_drift_px']}, or train with a "
+            f"smaller objective.drift_budget_px"
+        )
 
 
 def _training_levels(scan: TreeScan) -> dict[str, float]:
@@ -141,6 +160,15 @@ def _warnings(tally: Tally, levels: dict[str, float], trained: TrainedRefiner) -
     return warnings
 
 
+def _drift_warnings(tally: Tally, limit: float | None) -> list[str]:
+    if limit is None or not tally.unfollowed:
+        return []
+    return [
+        f"{tally.unfollowed} of {tally.refined} images have no structure whose drift could be measured, first "
+        f"{tally.first_unfollowed}: they were kept, although they may have drifted by more than {limit:g} px"
+    ]
+
+
 def _differ(levels: Mapping[str, float], scan: TreeScan, value_range: ValueRange) -> bool:
     span = value_range.high - value_range.low
     ratio = (levels["std"] + 1) / (
@@ -185,6 +213,7 @@ def report_of(manifest: Mapping[str, Any], tree: ImageTree, out: Path, **rest: A
         n_unchanged=counts["unchanged"],
         n_clipped=counts["clipped"],
         n_lossy=counts["lossy"],
+        n_drifted=counts["drifted"],
         n_carried=counts["carried"],
         rejects=tuple(Reject(**reject) for reject in manifest["rejects"]),
         warnings=tuple(manifest["warnings"]),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from simgan.errors import ImageError
 from simgan.images import PixelFormat, decode_image, encode_image, split_alpha
+from simgan.measures.displacement import SMALLEST_SIDE_PX, measure_displacement
 from simgan.refinement.journal import Row
 from simgan.weights import OutOfRange, TrainedRefiner
 
@@ -40,6 +41,7 @@ class Refining:
     trained: TrainedRefiner
     jpeg_quality: int
     out_of_range: OutOfRange
+    max_drift_px: float | None
     tile: int
 
     def refine_files(self, files: Iterable[tuple[Row, bytes]]) -> Iterator[tuple[Row, bytes | None]]:
@@ -64,7 +66,10 @@ class Refining:
         images = np.stack([decoded.image for decoded in batch])
         refined = self.trained(images, out_of_range="clip", tile=self.tile)
         for decoded, image in zip(batch, refined, strict=True):
-            row, written = decoded.row, decoded.data
+            row, written = self._followed(decoded.row, decoded.image, image), decoded.data
+            if row.drifted:
+                yield row, None
+                continue
             unchanged = np.array_equal(image, decoded.image)
             if not unchanged:
                 try:
@@ -74,6 +79,26 @@ class Refining:
                     continue
             source, refined_digest = (hashlib.sha256(data).hexdigest() for data in (decoded.data, written))
             yield replace(row, unchanged=unchanged, source=source, refined=refined_digest), written
+
+    def _followed(self, row: Row, synthetic: NDArray[Any], refined: NDArray[Any]) -> Row:
+        """`row` with the drift of the image, and why it is left out where that is too much. One image at a time: the
+        last bit of a drift may not depend on the images beside it either."""
+        if self.max_drift_px is None or min(synthetic.shape[:2]) < SMALLEST_SIDE_PX:
+            return row
+        encode = self.trained.value_range.encode
+        found = measure_displacement(*(encode(split_alpha(one)[0])[None] for one in (synthetic, refined)))
+        if found.lost[0]:
+            share = found.share_found[0]
+            reason = f"drifted: only {share:.0%} of its structure was found again after refining"
+            return replace(row, reason=reason, drifted=True)
+        if not found.measured[0]:
+            return row
+        drift = round(float(found.drift_px[0]), 4)
+        row = replace(row, drift_px=drift)
+        if drift <= self.max_drift_px:
+            return row
+        reason = f"drifted: its structure moved by {drift:.2f} px, the limit is {self.max_drift_px:g} px"
+        return replace(row, reason=reason, drifted=True)
 
     def _measured(self, row: Row, image: NDArray[Any]) -> Row:
         """`row` with the size and the levels of `image`; `ImageError` where it is not of the trained kind."""

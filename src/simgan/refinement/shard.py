@@ -44,6 +44,7 @@ class ShardWork:
     precision: Precision
     jpeg_quality: int
     out_of_range: OutOfRange
+    max_drift_px: float | None
     tile: int
     digest: str  # of the whole command: a record of another one does not count
 
@@ -84,7 +85,7 @@ def refine_shard(work: ShardWork, name: str, threads: int) -> ShardRecord:
     stamp, digest = shard_stamp(source), file_sha256(source)
     assert digest is not None
     trained = _loaded(work)
-    refining = Refining(trained, work.jpeg_quality, work.out_of_range, work.tile)
+    refining = Refining(trained, work.jpeg_quality, work.out_of_range, work.max_drift_px, work.tile)
     tree = ImageTree(work.root, work.images)
     make_folder(target.parent)
     with TarReader(source) as reader:
@@ -96,7 +97,7 @@ def refine_shard(work: ShardWork, name: str, threads: int) -> ShardRecord:
     if shard_stamp(source) != stamp:
         raise DataError(f"{source}: was changed while it was refined; run again")
     tally = Tally.of(rows, trained.training_scan)
-    if rows and not tally.refined:
+    if rows and not tally.refined and not tally.drifted:
         path, reason = tally.rejects[0]
         raise DataError(f"{source}: none of its {len(rows)} images can be used, first {path}: {reason}")
     refined = file_sha256(target)

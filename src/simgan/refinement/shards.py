@@ -32,7 +32,7 @@ from simgan.data.output_folder import (
     remove_temporaries,
 )
 from simgan.data.shards import ShardFiles
-from simgan.data.trees import ImageTree, Progress, Reject, refuse_rejects
+from simgan.data.trees import ImageTree, Progress, refuse_rejects
 from simgan.errors import DataError, OutputError, RunError, list_faults
 from simgan.images import write_atomically
 from simgan.refinement.journal import JOURNAL, Journal
@@ -145,6 +145,7 @@ def _shard_work(
         precision="bfloat16" if route.dtype == torch.bfloat16 else "float32",
         jpeg_quality=refining.jpeg_quality,
         out_of_range=refining.out_of_range,
+        max_drift_px=refining.max_drift_px,
         tile=refining.tile,
         digest=hashlib.sha256(json.dumps(command, sort_keys=True).encode()).hexdigest(),
     )
@@ -164,9 +165,8 @@ def _manifest(
         raise DataError(
             f"{tree.root}: no member of the shards matches the pattern {tree.images!r} and has the suffix of an image"
         )
-    if tally.rejects:
-        rejects = [Reject(path, reason) for path, reason in tally.rejects]
-        refuse_rejects(tree, rejects, tally.images, max_reject_share)
+    if unusable := tally.unusable():
+        refuse_rejects(tree, unusable, tally.images, max_reject_share)
     n_carried = sum(record.n_carried for record in records)
     return {
         **summary(tally, refining.trained, command, n_carried=n_carried, notes=()),
@@ -177,6 +177,7 @@ def _manifest(
                 "refined": record.refined,
                 "images": record.tally.images,
                 "rejected": len(record.tally.rejects),
+                "drifted": len(record.tally.drifted),
                 "carried": record.n_carried,
             }
             for record in records

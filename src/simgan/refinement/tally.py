@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from simgan.data.trees import TreeScan
+from simgan.data.trees import Reject, TreeScan
 from simgan.images import LOSSY_SUFFIXES
 from simgan.refinement.journal import Row
 
@@ -32,12 +32,18 @@ class Tally:
     total: int = 0  # Σv
     squares: int = 0  # Σv²
     rejects: tuple[tuple[str, str], ...] = ()  # path, reason
+    drifted: tuple[
+        str, ...
+    ] = ()  # those of the rejects whose structure moved too far, or was not found again
+    unfollowed: int = 0  # refined ones whose drift was not measured
+    first_unfollowed: str | None = None
 
     @classmethod
     def of(cls, rows: Iterable[Row], scan: TreeScan) -> Tally:
         """Over rows in order of their paths; `scan` is that of the training images."""
         rows = list(rows)
         done = [row for row in rows if row.reason is None]
+        unfollowed = [row.path for row in done if row.drift_px is None]
         heights, widths = zip(*scan.sizes, strict=True)
         odd = [
             row
@@ -60,6 +66,9 @@ class Tally:
             total=sum(row.total for row in done),
             squares=sum(row.squares for row in done),
             rejects=tuple((row.path, row.reason) for row in rows if row.reason is not None),
+            drifted=tuple(row.path for row in rows if row.drifted),
+            unfollowed=len(unfollowed),
+            first_unfollowed=unfollowed[0] if unfollowed else None,
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -70,16 +79,22 @@ class Tally:
             name: getattr(self, name) + getattr(other, name)
             for name in (
                 "images", "refined", "unchanged", "lossy", "clipped", "clipped_images", "off_grid_images",
-                "odd_images", "values", "total", "squares", "rejects",
+                "odd_images", "values", "total", "squares", "rejects", "drifted", "unfollowed",
             )
         }  # fmt: skip
         return replace(
             self,
             **sums,
             first_odd=self.first_odd or other.first_odd,
+            first_unfollowed=self.first_unfollowed or other.first_unfollowed,
             low=min(lows, default=None),
             high=max(highs, default=None),
         )
+
+    def unusable(self) -> list[Reject]:
+        """The rejects that could not be refined at all: of these a tree may hold no more than a share."""
+        drifted = set(self.drifted)
+        return [Reject(path, reason) for path, reason in self.rejects if path not in drifted]
 
     def levels(self) -> dict[str, float]:
         """Lowest, highest, mean and standard deviation over all values of all images; one is refined at least."""
@@ -103,6 +118,7 @@ class Tally:
             "clipped": self.clipped,
             "lossy": self.lossy,
             "rejected": len(self.rejects),
+            "drifted": len(self.drifted),
             "carried": n_carried,
         }
 
@@ -119,6 +135,7 @@ class Tally:
                 **entries,
                 "first_odd": None if first is None else tuple(first),
                 "rejects": tuple((path, reason) for path, reason in rejects),
+                "drifted": tuple(entries["drifted"]),
             }
         )
 

@@ -131,7 +131,8 @@ def _refine_images(
     """Read, refine, write, several images at once; a row in the journal after each file, in order."""
     done = len(paths) - len(todo)
     ended = set(paths) - set(todo)
-    rejects = [Reject(p, r.reason) for p in sorted(ended) if (r := journal.rows[p]).reason is not None]
+    before = [journal.rows[path] for path in sorted(ended)]
+    rejects = [Reject(row.path, row.reason) for row in before if row.reason is not None and not row.drifted]
     if rejects:
         refuse_rejects(files.tree, rejects, len(paths), max_reject_share)
     groups = in_groups(todo, lambda path: files.stamp(path)[0])
@@ -144,7 +145,7 @@ def _refine_images(
                     )
                 done += 1
                 journal.add(row)
-                if row.reason is not None:
+                if row.reason is not None and not row.drifted:
                     rejects.append(Reject(row.path, row.reason))
                     refuse_rejects(files.tree, rejects, len(paths), max_reject_share)
                 if progress is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from simgan.reporting.card import model_card
 from simgan.reporting.information import InfoReport, info
 from simgan.reporting.page import report
 
-__all__ = ["InfoReport", "info", "report"]
+__all__ = ["InfoReport", "info", "model_card", "report"]

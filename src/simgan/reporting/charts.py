@@ -97,8 +97,10 @@ def line_chart(
     reference: tuple[float, str] | None = None,
     marker: float | None = None,
     unit: str = "",
+    over: str = "step",
+    x_unit: str = "",
 ) -> LineChart | None:
-    """The chart of these series over steps; None where there is nothing to draw."""
+    """The chart of these series over steps, or over what else x counts; None where there is nothing to draw."""
     drawn = [one for one in series if len(one.x)]
     if not drawn:
         return None
@@ -113,24 +115,24 @@ def line_chart(
     def down(y: float) -> float:
         return round(100 * (top - y) / (top - bottom), 2)
 
-    decimals = max(0, -math.floor(math.log10(levels[1] - levels[0]) + 1e-9))
-    if round(levels[1] - levels[0], decimals) != round(levels[1] - levels[0], 10):
-        decimals += 1  # steps of 2.5
+    decimals = _decimals(levels)
     lines = []
     for one in drawn:
         x, y = _thinned(one.x, one.y)
         points = " ".join(f"{10 * across(a):.1f},{10 * down(b):.1f}" for a, b in zip(x, y, strict=True))
         dots = tuple(
-            Dot(across(a), down(b), f"step {a:,.0f}: {figure(b)}{unit}", kept=a == marker)
+            Dot(across(a), down(b), f"{over} {_x_text(a, over)}{x_unit}: {figure(b)}{unit}", kept=a == marker)
             for a, b in (zip(one.x, one.y, strict=True) if one.dots else ())
         )
         lines.append(Line(one.name, one.look, points, dots))
-    inner = [x for x in nice_ticks(0, last) if x <= last]
+    inner = [x for x in nice_ticks(0, last) if x <= last and (over != "step" or x == int(x))]
     return LineChart(
         title=title,
         caption=caption,
-        description=". ".join(_in_words(one, unit) for one in drawn),
-        x_ticks=tuple(Tick(across(x), fixed(x, 0)) for x in inner if x == int(x)),
+        description=". ".join(_in_words(one, unit, over, x_unit) for one in drawn),
+        x_ticks=tuple(
+            Tick(across(x), fixed(x, 0 if over == "step" else _decimals(inner)) + x_unit) for x in inner
+        ),
         y_ticks=tuple(Tick(down(y), fixed(y, decimals) + unit) for y in levels),
         lines=tuple(lines),
         reference=None if reference is None else Tick(down(reference[0]), reference[1]),
@@ -159,8 +161,19 @@ def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[
     return [sum(a) / len(a) for a, _ in chunks], [sum(b) / len(b) for _, b in chunks]
 
 
-def _in_words(one: Series, unit: str) -> str:
-    return (
-        f"{one.name}: {figure(one.y[0])}{unit} at step {one.x[0]:,.0f}, {figure(one.y[-1])}{unit} at step "
-        f"{one.x[-1]:,.0f}, lowest {figure(min(one.y))}{unit}, highest {figure(max(one.y))}{unit}"
-    )
+def _decimals(ticks: Sequence[float]) -> int:
+    """As many as evenly spaced ticks need."""
+    if len(ticks) < 2:
+        return 0
+    step = ticks[1] - ticks[0]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return decimals if round(step, decimals) == round(step, 10) else decimals + 1  # steps of 2.5
+
+
+def _x_text(x: float, over: str) -> str:
+    return f"{x:,.0f}" if over == "step" else figure(x)
+
+
+def _in_words(one: Series, unit: str, over: str, x_unit: str) -> str:
+    ends = [f"{figure(one.y[i])}{unit} at {over} {_x_text(one.x[i], over)}{x_unit}" for i in (0, -1)]
+    return f"{one.name}: {', '.join(ends)}, lowest {figure(min(one.y))}{unit}, highest {figure(max(one.y))}{unit}"

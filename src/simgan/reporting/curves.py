@@ -52,6 +52,14 @@ def training_charts(run: RunRecord) -> list[LineChart]:
             unit="\u202f%",
         ),
         line_chart(
+            "Drift",
+            [_series(run.candidates, "drift_px", "drift", "refined", dots=True)],
+            caption="How far refining moves structure, in pixels, mean over images that can be measured.",
+            reference=(budget, "budget") if (budget := run.configuration.objective.drift_budget_px) else None,
+            marker=marker,
+            unit="\u202fpx",
+        ),
+        line_chart(
             "Losses",
             [
                 _series(run.steps, "discriminator_loss", "discriminator", "real"),
@@ -88,7 +96,7 @@ def _series(
     found = [
         (float(row["step"]), factor * float(row[key]))
         for row in rows
-        if math.isfinite(row.get(key, math.nan))
+        if row.get(key) is not None and math.isfinite(row[key])
     ]
     return Series(name, look, [x for x, _ in found], [y for _, y in found], dots)
 

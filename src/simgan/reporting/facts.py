@@ -38,8 +38,8 @@ def run_facts(run: RunRecord) -> dict[str, Facts]:
         groups["Run"]["computed on"] = str(data["route"])
         groups["Data"] = _data_facts(run)
         groups["Networks"] = _network_facts(data)
-    groups["Objective"] = _objective_facts(run)
-    groups["Training"] = _training_facts(c.training)
+    groups["Objective"] = objective_facts(run)
+    groups["Training"] = training_facts(c.training)
     return groups
 
 
@@ -199,7 +199,8 @@ def _layers_in_words(layers: Sequence[Mapping[str, int]]) -> str:
     return ", ".join([*words, "conv 1×1 to logits"])
 
 
-def _objective_facts(run: RunRecord) -> Facts:
+def objective_facts(run: RunRecord) -> Facts:
+    """λ in both forms, ψ, μ."""
     o = run.configuration.objective
     facts = {"λ, mean form": figure(o.self_regularization_weight)}
     forms = run.data.get("self_regularization_weight")
@@ -210,12 +211,16 @@ def _objective_facts(run: RunRecord) -> Facts:
     facts["ψ"] = o.feature_transform
     if o.task_consistency_weight:
         facts["task consistency μ"] = figure(o.task_consistency_weight)
+        facts["self-ensembling"] = figure(o.self_ensembling_weight)
     return facts | {"patches of an image": {"mean": "averaged", "sum": "summed"}[o.patches]}
 
 
-def _training_facts(t: TrainingSettings) -> Facts:
+def training_facts(t: TrainingSettings) -> Facts:
+    """How long and how it was trained."""
     history = t.history_batches * t.batch_size
     task = f", then the task network {t.warmup_task_steps:,}" if t.warmup_task_steps else ""
+    if t.warmup_self_ensembling_steps:
+        task += f", then the same with real images {t.warmup_self_ensembling_steps:,}"
     return {
         "steps T": f"{t.steps:,}",
         "batch b": str(t.batch_size),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,15 @@ from typing import Any
 from simgan.config import to_toml
 from simgan.data.trees import ImageTree
 from simgan.errors import OutputError, require_extra
-from simgan.evaluation import Evaluation
+from simgan.evaluation import Evaluation, Outcomes
 from simgan.images import write_atomically
 from simgan.refinement.manifest import read_manifest
 from simgan.reporting.curves import training_charts
+from simgan.reporting.drift import drift_table, drift_tile, worst_captions
+from simgan.reporting.error_curves import error_curves
 from simgan.reporting.facts import commands, evaluation_facts, manifest_facts, provenance_facts, run_facts
 from simgan.reporting.pictures import gather_album
-from simgan.reporting.record import RunRecord, read_run
+from simgan.reporting.record import RunRecord, find_evaluation, read_run
 from simgan.reporting.results import arms_table, gains_table, labels_table, realism_tables
 from simgan.reporting.verdict import judge, tiles
 from simgan.training.loop import Run
@@ -46,13 +50,14 @@ def report(
     `MissingExtraError` without jinja2.
     """
     run = read_run(run_dir.path if isinstance(run_dir, Run) else run_dir)
-    record = _evaluation_record(run, evaluation)
+    found = find_evaluation(run, evaluation)
     tree = refined if isinstance(refined, ImageTree) or refined is None else _beside(run, refined)
     target = run.path / FILE_NAME if out is None else Path(out)
     if target.is_dir():
         target = target / FILE_NAME
     _refuse_to_overwrite(target)
-    page = render(run, record, tree, created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    record, outcomes = (None, None) if found is None else (found.record, found.outcomes)
+    page = render(run, record, tree, outcomes, created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +91,12 @@ def _refuse_to_overwrite(target: Path) -> None:
 
 
 def render(
-    run: RunRecord, evaluation: dict[str, Any] | None, refined: ImageTree | None, *, created: str
+    run: RunRecord,
+    evaluation: dict[str, Any] | None,
+    refined: ImageTree | None,
+    outcomes: Outcomes | None = None,
+    *,
+    created: str,
 ) -> str:
     """The page as text; everything that comes from files is escaped."""
     jinja2 = require_extra("jinja2", extra="report")
@@ -110,24 +120,31 @@ def render(
     if trained is not None:
         groups["Kept weights"] = {"file": str(run.weights), "sha256": trained.sha256}
         groups["Kept weights"] |= provenance_facts(trained.provenance)
-    downstream = realism = labels = None
+    downstream = realism = labels = drift = None
     if evaluation is not None:
         groups["Evaluation"] = evaluation_facts(evaluation)
         groups["Evaluated with"] = {str(k): str(v) for k, v in evaluation.get("versions", {}).items()}
-        downstream, realism, labels = (evaluation.get(part) for part in ("downstream", "realism", "labels"))
+        downstream, realism, labels, drift = (
+            evaluation.get(part) for part in ("downstream", "realism", "labels", "drift")
+        )
+    script, _, _ = environment.loader.get_source(environment, "compare.js")
     text: str = environment.get_template("report.html").render(
         name=run.path.resolve().name,
         created=created,
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         run=run,
         verdict=judge(run, evaluation),
-        tiles=tiles(evaluation),
-        album=gather_album(run, trained, refined),
+        tiles=[*tiles(evaluation), *([] if drift is None else [drift_tile(drift)])],
+        album=gather_album(run, trained, refined, worst_captions(drift)),
         evaluation=evaluation,
         arms=None if downstream is None else arms_table(downstream),
         gains=None if downstream is None else gains_table(downstream),
+        errors=error_curves(outcomes),
         no_gap=None if downstream is None else downstream.get("reason"),
         realism=[] if realism is None else realism_tables(realism),
         labels=None if labels is None else labels_table(labels),
+        drift=None if drift is None else drift_table(drift, downstream),
         notes=notes,
         charts=training_charts(run),
         groups=groups,
@@ -135,16 +152,6 @@ def render(
         toml=to_toml(run.configuration),
     )
     return text
-
-
-def _evaluation_record(run: RunRecord, evaluation: Evaluation | str | Path | None) -> dict[str, Any] | None:
-    if isinstance(evaluation, Evaluation):
-        return evaluation.record
-    if evaluation is not None:
-        path = Path(evaluation)
-        return Evaluation.load(path / "evaluation.json" if path.is_dir() else path).record
-    own = run.path / "evaluation.json"
-    return Evaluation.load(own).record if own.exists() else None
 
 
 def _doubts(run: RunRecord, evaluation: dict[str, Any] | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from simgan.reporting.record import RunRecord
 from simgan.weights import TrainedRefiner
 
 _EXAMPLES = 24
+_WORST = 8
 _FEWEST, _MOST_REAL = 4, 2000
 _PIXELS_REFINED, _PIXELS_SEARCHED = 24 * 256**2, 4 * 10**7  # work to spend: large images, fewer of them
 _BYTES = 2_000_000  # of all pictures together
@@ -52,6 +53,7 @@ class Album:
 
     columns: tuple[str, ...] = ()
     examples: list[Example] = field(default_factory=list)
+    worst: list[Example] = field(default_factory=list)
     refined_sheet: list[Picture] = field(default_factory=list)
     real_sheet: list[Picture] = field(default_factory=list)
     fallback: Picture | None = None
@@ -63,13 +65,19 @@ class Album:
     n_searched: int = 0
 
 
-def gather_album(run: RunRecord, trained: TrainedRefiner | None, refined: ImageTree | None) -> Album:
+def gather_album(
+    run: RunRecord,
+    trained: TrainedRefiner | None,
+    refined: ImageTree | None,
+    worst: Mapping[str, str] | None = None,
+) -> Album:
     """The pictures of a run, read anew from its trees; the last sample sheet where these cannot be used.
 
     Refined images come from the tree `refined`, else from the refiner `trained`; with neither, there are none.
+    `worst`: paths of images to be shown apart, and what is said of each.
     """
     try:
-        return _Gathering(run, trained, refined).album()
+        return _Gathering(run, trained, refined).album(worst or {})
     except SimganError as error:
         return Album(fallback=_last_samples(run), note=f"The images cannot be shown: {error}")
 
@@ -86,7 +94,7 @@ class _Gathering:
         self.pixel_format = PixelFormat(**found)
         self.range = ValueRange.from_dict(run.data["value_range"])
 
-    def album(self) -> Album:
+    def album(self, worst: Mapping[str, str]) -> Album:
         paths, real_paths = self.synthetic.paths(), self.real.paths()
         if self.refined is not None:  # images that could not be refined are not in the refined tree
             there = set(self.refined.paths())
@@ -117,19 +125,30 @@ class _Gathering:
             )
         else:
             album.note = "There is no refiner yet: only synthetic and real images can be shown."
-        self._add_examples(album, _spread(paths, n_examples), real)
+        names = {path: path for path in _spread(paths, n_examples)}
+        album.examples = self._examples(album, names, real, _BYTES * 3 // 5)
+        if self.refines:
+            there = set(paths)
+            names = {path: f"{path}: {said}" for path, said in worst.items() if path in there}
+            few = dict(list(names.items())[: min(_WORST, n_examples)])
+            album.worst = self._examples(album, few, real, _BYTES // 5) if few else []
         return album
 
-    def _add_examples(self, album: Album, paths: Sequence[str], real: Sequence[tuple[str, Image]]) -> None:
+    def _examples(
+        self, album: Album, names: Mapping[str, str], real: Sequence[tuple[str, Image]], bytes_left: int
+    ) -> list[Example]:
+        """What became of the images `names`; the amplification is that of the first call."""
+        paths = list(names)
         synthetic = [self._read(self.synthetic, path) for path in paths]
         refined = [self._refine(path, image) for path, image in zip(paths, synthetic, strict=True)]
         changes = (
             [self._change(b, a) for a, b in zip(synthetic, refined, strict=True)] if self.refines else []
         )
-        album.amplification = _amplification(changes)
+        if not album.columns:
+            album.amplification = _amplification(changes)
+            album.columns = tuple(self._columns(album.amplification))
         nearest = self._nearest(refined, real)
-        album.columns = tuple(self._columns(album.amplification))
-        bytes_left = _BYTES * 3 // 5
+        examples: list[Example] = []
         for k, path in enumerate(paths):
             pictures = [self._picture(synthetic[k], f"synthetic image {path}")]
             if self.matches_levels:
@@ -146,7 +165,8 @@ class _Gathering:
             bytes_left -= sum(len(picture.uri) for picture in pictures)
             if bytes_left < 0 and k >= _FEWEST:
                 break
-            album.examples.append(Example(path, tuple(pictures)))
+            examples.append(Example(names[path], tuple(pictures)))
+        return examples
 
     @property
     def refines(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simgan.evaluation import Evaluation
 from simgan.settings import Configuration
 from simgan.training.run import RunDirectory
 
@@ -89,3 +90,14 @@ def read_run(path: str | Path) -> RunRecord:
         rows=tuple(directory.read_metrics()),
         weights=directory.weights,
     )
+
+
+def find_evaluation(run: RunRecord, evaluation: Evaluation | str | Path | None) -> Evaluation | None:
+    """The evaluation itself, or of its file or folder; None: evaluation.json of the run, where there is one."""
+    if isinstance(evaluation, Evaluation):
+        return evaluation
+    if evaluation is not None:
+        path = Path(evaluation)
+        return Evaluation.load(path / "evaluation.json" if path.is_dir() else path)
+    own = run.path / "evaluation.json"
+    return Evaluation.load(own) if own.exists() else None

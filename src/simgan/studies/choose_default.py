@@ -33,7 +33,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "float32": {"run.precision": "float32"},
     "level matching": {"data.level_matching": True},
-    "no task consistency": {"objective.task_consistency_weight": 0.0, "training.warmup_task_steps": 0},
+    "no task consistency": {"objective.task_consistency_weight": 0.0},
+    "no self-ensembling": {"objective.self_ensembling_weight": 0.0},
+    "one start": {"training.task_starts": 1},
     "no augmentation before D": {"training.augmentation_shift_px": 0, "training.augmentation_gain": 0.0},
     "spectral normalization": {
         "discriminator.spectral_normalization": True,

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simgan.nn.gaze import changes_sign_mirrored
+
 
 @dataclass(frozen=True)
 class StandardAugmentation:
@@ -15,8 +17,9 @@ class StandardAugmentation:
 
     x' = clip(gain · blur(warp(x)) + bias + noise) in [-1, 1]. Every strength is uniform in the given range.
     Labels that are pixel positions or lengths move along: column names ending in `_x_px`, `_y_px` (positions)
-    and other names ending in `_px` (lengths). Every other label is taken to survive shift and scale; whether
-    it survives a mirror only the caller knows, hence `mirror=False`.
+    and other names ending in `_px` (lengths); names that point sideways (`gaze_x`, `…_yaw_deg`, `…_x_widths`, …) change
+    their sign with the mirror. Every other label is taken to survive shift and scale; whether it survives a mirror
+    only the caller knows, hence `mirror=False`.
     """
 
     mirror: bool = False
@@ -42,53 +45,76 @@ class StandardAugmentation:
         names: tuple[str, ...] = (),
     ) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) images in [-1, 1] and their labels → the same, disturbed. `names`: label columns."""
+        motion = self._draw_motion(images, generator)
+        labels = _move_labels(labels, names, (images.shape[2], images.shape[3]), motion)
+        return self.disturb_levels(_warp(images, motion), generator), labels
+
+    def with_masks(
+        self, images: Tensor, masks: Tensor, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Images and their class masks (N, H, W) → the same, disturbed; a mask keeps the class of the nearest pixel."""
+        motion = self._draw_motion(images, generator)
+        moved = _warp(masks[:, None].float(), motion, mode="nearest")[:, 0].to(masks.dtype)
+        return self.disturb_levels(_warp(images, motion), generator), moved
+
+    def _draw_motion(self, images: Tensor, generator: torch.Generator) -> _Motion:
         n, _, height, width = images.shape
-
-        def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(n, generator=generator)
-
         flip = torch.ones(n)
         if self.mirror:
-            flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-        zoom = uniform(1 - self.scale, 1 + self.scale)
-        right = uniform(-self.shift, self.shift) * width  # pixels, to the right and down
-        down = uniform(-self.shift, self.shift) * height
-        images = _warp(images, flip=flip, zoom=zoom, right=right, down=down)
-        labels = _move_labels(labels, names, (height, width), flip=flip, zoom=zoom, right=right, down=down)
+            flip = torch.where(_uniform(n, 0, 1, generator) < 0.5, -1.0, 1.0)
+        return _Motion(
+            flip=flip,
+            zoom=_uniform(n, 1 - self.scale, 1 + self.scale, generator),
+            right=_uniform(n, -self.shift, self.shift, generator) * width,
+            down=_uniform(n, -self.shift, self.shift, generator) * height,
+        )
 
-        each = (n, 1, 1, 1)
-        weight = uniform(0, self.blur).view(each)
-        images = images + weight * (_blur(images, passes=1 if min(height, width) < 32 else 2) - images)
-        images = images * uniform(1 - self.gain, 1 + self.gain).view(each)
-        images = images + uniform(-self.bias, self.bias).view(each)
-        images = images + uniform(0, self.noise).view(each) * torch.randn(images.shape, generator=generator)
-        return images.clamp_(-1.0, 1.0), labels
+    def disturb_levels(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The part that moves nothing: blur, gain, bias, noise; (N, C, H, W) in [-1, 1] → the same."""
+        n, _, height, width = images.shape
+
+        def each(low: float, high: float) -> Tensor:
+            return _uniform(n, low, high, generator).view(n, 1, 1, 1)
+
+        blurred = _blur(images, passes=1 if min(height, width) < 32 else 2)
+        images = images + each(0, self.blur) * (blurred - images)
+        images = images * each(1 - self.gain, 1 + self.gain)
+        images = images + each(-self.bias, self.bias)
+        images = images + each(0, self.noise) * torch.randn(images.shape, generator=generator)
+        return images.clamp_(-1.0, 1.0)
 
 
-def _warp(images: Tensor, *, flip: Tensor, zoom: Tensor, right: Tensor, down: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _Motion:
+    """What moves each of n images: flip (±1), zoom, and the shift in pixels to the right and down."""
+
+    flip: Tensor
+    zoom: Tensor
+    right: Tensor
+    down: Tensor
+
+
+def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=generator)
+
+
+def _warp(images: Tensor, motion: _Motion, mode: str = "bilinear") -> Tensor:
     """The affine map p' = c + zoom · flip · (p − c) + (right, down), c the image centre; edges repeat."""
     n, _, height, width = images.shape
+    flip, zoom, right, down = motion.flip, motion.zoom, motion.right, motion.down
     matrix = torch.zeros(n, 2, 3)  # grid_sample asks the inverse: where does an output pixel come from?
     matrix[:, 0, 0] = flip / zoom
     matrix[:, 1, 1] = 1 / zoom
     matrix[:, 0, 2] = -flip / zoom * right * 2 / width
     matrix[:, 1, 2] = -down / zoom * 2 / height
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
-def _move_labels(
-    labels: Tensor,
-    names: tuple[str, ...],
-    size: tuple[int, int],
-    *,
-    flip: Tensor,
-    zoom: Tensor,
-    right: Tensor,
-    down: Tensor,
-) -> Tensor:
-    if not any(name.endswith("_px") for name in names):
+def _move_labels(labels: Tensor, names: tuple[str, ...], size: tuple[int, int], motion: _Motion) -> Tensor:
+    if not any(name.endswith("_px") or changes_sign_mirrored(name) for name in names):
         return labels
+    flip, zoom, right, down = motion.flip, motion.zoom, motion.right, motion.down
     labels = labels.clone()
     middle_y, middle_x = (size[0] - 1) / 2, (size[1] - 1) / 2  # pixel centres lie at integers
     for column, name in enumerate(names):
@@ -98,6 +124,8 @@ def _move_labels(
             labels[:, column] = middle_y + zoom * (labels[:, column] - middle_y) + down
         elif name.endswith("_px"):
             labels[:, column] = zoom * labels[:, column]
+        elif changes_sign_mirrored(name):
+            labels[:, column] = flip * labels[:, column]
     return labels
 
 

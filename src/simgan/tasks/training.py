@@ -35,7 +35,7 @@ class TaskModel:
         self.network.eval()
         with torch.inference_mode():
             parts = [
-                self.network(_tensor(images[i : i + batch_size])) for i in range(0, len(images), batch_size)
+                self.network(as_tensor(images[i : i + batch_size])) for i in range(0, len(images), batch_size)
             ]
             out = torch.cat(parts)
             if self.value_mean is None or self.value_std is None:
@@ -79,7 +79,7 @@ def train_task(
         targets = torch.from_numpy(np.asarray(labels, dtype=np.float32))
         mean, std = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-6)
         outputs = targets.shape[1]
-    pixels = _tensor(images)
+    pixels = as_tensor(images)
     _, channels, height, width = pixels.shape
     network = build_network(channels, height, width, outputs, seed=seed)
     network.train()
@@ -90,7 +90,7 @@ def train_task(
         optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=max(updates, 2), pct_start=0.15
     )
     generator = torch.Generator().manual_seed(seed + 1)
-    batches = _batches(len(pixels), batch_size, generator)
+    batches = endless_batches(len(pixels), batch_size, generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 2)  # dropout knows only the global generator
         for _ in range(updates):
@@ -111,7 +111,7 @@ def train_task(
     return TaskModel(network, mean, std)
 
 
-def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def endless_batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Endless batches of exactly `batch_size` indices: one shuffled pass over all images after another."""
     waiting = torch.empty(0, dtype=torch.int64)
     while True:
@@ -121,6 +121,6 @@ def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Te
         waiting = waiting[batch_size:]
 
 
-def _tensor(images: FloatArray) -> Tensor:
+def as_tensor(images: FloatArray) -> Tensor:
     """(n, H, W, C) array → (n, C, H, W) float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32))

@@ -14,13 +14,14 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from simgan.nn.augmentation import DiscriminatorAugmentation
 from simgan.nn.discriminator import Discriminator
+from simgan.nn.draws import Draws
 from simgan.nn.feature_transforms import FeatureTransform
 from simgan.nn.history import HistoryBuffer
 from simgan.nn.losses import (
@@ -32,7 +33,9 @@ from simgan.nn.losses import (
 )
 from simgan.nn.quantization import Quantization
 from simgan.nn.route import Route
-from simgan.training.task_consistency import TaskConsistency
+
+if TYPE_CHECKING:
+    from simgan.training.task_consistency import TaskConsistency
 
 
 class SyntheticBatch(NamedTuple):
@@ -45,6 +48,9 @@ class SyntheticBatch(NamedTuple):
 DrawSynthetic = Callable[[], SyntheticBatch]
 DrawReal = Callable[[], Tensor]
 """Draws the next real images, (N, C, H, W) float32 in [-1, 1] on the route's device."""
+
+OptimizerName = Literal["sgd", "adam"]
+_OF_DEVICE = ("lr", "fused", "capturable")
 
 Metrics = dict[str, Tensor]
 """Named scalars, still on the device: reading them is the caller's decision to wait."""
@@ -76,7 +82,7 @@ class Players:
     augmentation: DiscriminatorAugmentation | None
     carries_lowest: bool
     """Whether pixels at −1, where invalid ones are encoded, pass the refiner unchanged."""
-    generator: torch.Generator
+    draws: Draws
     task: TaskConsistency | None = None
 
     def refine(self, synthetic: Tensor) -> Tensor:
@@ -93,19 +99,25 @@ class Players:
         """D's logits for images as files would hold them, float32. Refined and real are augmented alike."""
         images = self.quantization.quantize(images)
         if self.augmentation is not None:
-            images = self.augmentation(images, self.generator)
+            images = self.augmentation(images, self.draws)
         with self.route.autocast():
             logits: Tensor = self.discriminator(images)
         return logits.float()
 
 
 def update_refiner(
-    players: Players, synthetic: Tensor, labels: Tensor | None = None, *, adversarial: bool = True
+    players: Players,
+    synthetic: Tensor,
+    labels: Tensor | None = None,
+    *,
+    real: Tensor | None = None,
+    adversarial: bool = True,
 ) -> Metrics:
     """One optimizer step of R on equation 4; with `adversarial` False on its second term alone, λ included (without
     it, the printed learning rate on a sum over pixels diverges).
 
-    Where there is task consistency, R's loss has its term, and one step of the task network follows.
+    Where there is task consistency, R's loss has its term, and one step of the task network follows; `real` images,
+    where it learns from such, are for that step alone.
     """
     objective, task = players.objective, players.task
     # Eval mode keeps spectral normalization's power iteration, which is D's state, out of R's update.
@@ -139,7 +151,7 @@ def update_refiner(
     average_into(players.averaged_refiner, players.refiner, decay=players.averaging_decay)
     if adversarial and task is not None and labels is not None:
         both = torch.cat([synthetic, players.quantization.quantize(refined.detach())])
-        metrics["task_loss"] = task.update(both, torch.cat([labels, labels]))
+        metrics["task_loss"] = task.update(both, torch.cat([labels, labels]), real=real)
     return metrics
 
 
@@ -151,12 +163,12 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     """
     players.discriminator.train().requires_grad_(True)
     half = len(synthetic) // 2
-    history, generator = players.history, players.generator
+    history, draws = players.history, players.draws
     with torch.no_grad():  # φ's step must not reach θ
         if history is not None and history.size >= half > 0:
             current = players.refine(synthetic[half:])
-            past = players.quantization.values(history.sample(half, generator))
-            refined = torch.cat([current, past.to(current.device)])
+            past = players.quantization.values(history.sample(half, draws))
+            refined = torch.cat([current, past])
         else:
             refined = current = players.refine(synthetic)
     logits = players.judge(torch.cat([refined, real]))
@@ -168,7 +180,7 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     loss.backward()  # type: ignore[no-untyped-call]
     players.discriminator_optimizer.step()
     if history is not None:
-        history.add(players.quantization.codes(current[: max(half, 1)]).cpu(), generator)
+        history.add(players.quantization.codes(current[: max(half, 1)]), draws)
     correct_refined = (refined_logits.detach() > 0).float().mean()
     correct_real = (real_logits.detach() <= 0).float().mean()
     return {
@@ -177,11 +189,11 @@ def update_discriminator(players: Players, synthetic: Tensor, real: Tensor) -> M
     }
 
 
-def update_task(players: Players, batch: SyntheticBatch) -> Metrics:
-    """One optimizer step of the task network on synthetic images alone: its warm-up."""
+def update_task(players: Players, batch: SyntheticBatch, real: Tensor | None = None) -> Metrics:
+    """One optimizer step of the task network on synthetic images, and on unlabelled `real` ones: its warm-ups."""
     assert players.task is not None, "only where task consistency is on"
     assert batch.labels is not None, "task consistency draws labels"
-    return {"task_loss": players.task.update(batch.images, batch.labels)}
+    return {"task_loss": players.task.update(batch.images, batch.labels, real=real)}
 
 
 def adversarial_step(
@@ -194,11 +206,45 @@ def adversarial_step(
 ) -> Metrics:
     """One turn of Algorithm 1: K_g updates of R, then K_d of D; the metrics of the last of each."""
     metrics: Metrics = {}
+    task_learns_real = players.task is not None and players.task.ensembling is not None
     for _ in range(refiner_updates):
-        metrics |= update_refiner(players, *draw_synthetic())
+        real = draw_real() if task_learns_real else None
+        metrics |= update_refiner(players, *draw_synthetic(), real=real)
     for _ in range(discriminator_updates):
         metrics |= update_discriminator(players, draw_synthetic().images, draw_real())
     return metrics
+
+
+def optimizer_of(
+    network: nn.Module, *, name: OptimizerName, learning_rate: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """Plain SGD, or Adam with β = (0.5, 0.999). On a GPU the learning rate lies there, where a captured update reads
+    it, and one kernel moves all weights."""
+    rate = torch.tensor(learning_rate, device=device) if device.type == "cuda" else learning_rate
+    fused = True if device.type == "cuda" else None
+    if name == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, fused=fused)
+    capturable = device.type == "cuda"
+    return torch.optim.Adam(
+        network.parameters(), lr=rate, betas=(0.5, 0.999), fused=fused, capturable=capturable
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """From the next update on, captured ones too."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict`, with the settings that belong to the device, not to the run, left as they are here."""
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    placed = [group | {key: own[key] for key in _OF_DEVICE if key in own} for group, own in groups]
+    optimizer.load_state_dict({**state, "param_groups": placed})
+    set_learning_rate(optimizer, float(state["param_groups"][0]["lr"]))
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from simgan.nn.discriminator import (
     DiscriminatorSpec,
     discriminator_receptive_field,
 )
+from simgan.nn.draws import Draws
 from simgan.nn.feature_transforms import FEATURE_TRANSFORMS
 from simgan.nn.history import HistoryBuffer
 from simgan.nn.level_matching import LevelMatching
@@ -36,7 +37,7 @@ from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.nn.route import Route, choose_route
 from simgan.settings import Configuration
 from simgan.tasks.network import SMALLEST_SIDE
-from simgan.training.algorithm import Objective, Players, moving_average_of
+from simgan.training.algorithm import Objective, Players, moving_average_of, optimizer_of
 from simgan.training.inspection import (
     check_sides,
     choose_crop,
@@ -139,15 +140,24 @@ class Assembly:
         history = None
         if t.history_batches:
             shape = (self.refiner_spec.channels, *self.crop)
-            history = HistoryBuffer(t.history_batches * t.batch_size, shape, self.quantization.code_dtype)
+            history = HistoryBuffer(
+                t.history_batches * t.batch_size, shape, self.quantization.code_dtype, self.route.device
+            )
         augmentation = None
         if t.augmentation_shift_px or t.augmentation_gain:
             augmentation = DiscriminatorAugmentation(t.augmentation_shift_px, t.augmentation_gain)
         return Players(
             refiner=refiner,
             discriminator=discriminator,
-            refiner_optimizer=_optimizer(t.optimizer, refiner, t.refiner_learning_rate),
-            discriminator_optimizer=_optimizer(t.optimizer, discriminator, t.discriminator_learning_rate),
+            refiner_optimizer=optimizer_of(
+                refiner, name=t.optimizer, learning_rate=t.refiner_learning_rate, device=self.route.device
+            ),
+            discriminator_optimizer=optimizer_of(
+                discriminator,
+                name=t.optimizer,
+                learning_rate=t.discriminator_learning_rate,
+                device=self.route.device,
+            ),
             objective=Objective(
                 self_regularization_weight=c.objective.self_regularization_weight,
                 feature_transform=FEATURE_TRANSFORMS[c.objective.feature_transform],
@@ -161,7 +171,7 @@ class Assembly:
             augmentation=augmentation,
             task=self._task(),
             carries_lowest=self.value_range.invalid is not None,
-            generator=torch.Generator().manual_seed(c.seed),
+            draws=Draws(torch.Generator().manual_seed(c.seed), self.route.device),
         )
 
     def _task(self) -> TaskConsistency | None:
@@ -173,6 +183,8 @@ class Assembly:
             classes=len(self.labels.names) if is_class else None,
             names=() if is_class else self.labels.names,
             weight=c.objective.task_consistency_weight,
+            self_ensembling_weight=c.objective.self_ensembling_weight,
+            starts=c.training.task_starts,
             image_shape=(self.refiner_spec.channels, *self.crop),
             device=self.route.device,
             seed=_derived_seed(c.seed, _TASK_NETWORK),
@@ -339,12 +351,6 @@ def _labels(
         harm = "move the labels" if labels.kind == "value" else "cut away what the labels name"
         why = f"random crops would {harm}; use images of one size, and train on all of them"
     return None, None, (f"task consistency is left out: {why}",)
-
-
-def _optimizer(name: str, network: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=learning_rate)
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999))
 
 
 def _derived_seed(seed: int, purpose: int) -> int:

@@ -14,11 +14,14 @@ import torch
 from torch import nn
 
 from simgan.errors import WeightsError
-from simgan.measures import sliced_wasserstein, two_sample_auc
+from simgan.measures import measure_displacement, sliced_wasserstein, two_sample_auc
+from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX
 from simgan.training.assembly import Assembly
 from simgan.training.inspection import spread
 from simgan.weights import load_refiner
 
+TOLERANCE = 1.1
+_FOLLOWED = 128  # of the sample: images whose drift is measured
 _SAMPLE = 500  # images of each side that a candidate is judged on
 
 
@@ -28,7 +31,8 @@ class Candidate:
 
     `sliced_wasserstein` and `realism_auc` compare refined with held-out real images (0 and 0.5: the same);
     `distance_from_identity` is the mean |R(x) − x| in [-1, 1]; `diversity` the mean over pixels of the standard
-    deviation over refined images, as a share of synthetic's.
+    deviation over refined images, as a share of synthetic's. `drift_px`: how far R moved structure, mean over images;
+    None where that cannot be measured. `over_budget_px`: how much of that is above the drift budget and its tolerance.
     """
 
     step: int
@@ -36,10 +40,15 @@ class Candidate:
     realism_auc: float
     distance_from_identity: float
     diversity: float
+    drift_px: float | None = None
+    over_budget_px: float = 0.0
 
     def better_than(self, other: Candidate | None) -> bool:
-        """Whether this, the later one, is to be kept instead of `other`."""
-        return other is None or self.sliced_wasserstein <= other.sliced_wasserstein
+        """Whether this, the later one, is to be kept instead of `other`: nearer to the drift budget where one of them
+        is above it, else nearer to real images."""
+        if other is None or self.over_budget_px != other.over_budget_px:
+            return other is None or self.over_budget_px < other.over_budget_px
+        return self.sliced_wasserstein <= other.sliced_wasserstein
 
     def row(self) -> dict[str, Any]:
         """The fields, ready for JSON."""
@@ -60,13 +69,38 @@ def judge_candidate(assembly: Assembly, refiner: nn.Module, *, step: int) -> Can
     refined = refine_batch(assembly, refiner, staged)
     a, b = refined.permute(0, 2, 3, 1).numpy(), real.permute(0, 2, 3, 1).numpy()
     spread_before = float(staged.std(dim=0).mean())
+    followed = torch.from_numpy(spread(len(staged), _FOLLOWED))
+    drift = drift_px(staged[followed], refined[followed])
     return Candidate(
         step=step,
         sliced_wasserstein=float(sliced_wasserstein(a, b)),
         realism_auc=float(two_sample_auc(a, b).auc),
         distance_from_identity=float((refined - staged).abs().mean()),
         diversity=float(np.divide(float(refined.std(dim=0).mean()), spread_before)) if spread_before else 1.0,
+        drift_px=drift,
+        over_budget_px=over_budget(drift, assembly.configuration.objective.drift_budget_px),
     )
+
+
+def drift_px(staged: torch.Tensor, refined: torch.Tensor) -> float | None:
+    """Mean drift over the images (N, C, H, W) that can be measured; None where none can, or more are lost."""
+    if min(staged.shape[2:]) < SMALLEST_SIDE_PX:
+        return None
+    found = measure_displacement(*(one.permute(0, 2, 3, 1).numpy() for one in (staged, refined)))
+    measured = found.measured
+    if not measured.any() or found.lost.sum() > measured.sum():
+        return None
+    return float(found.drift_px[measured].mean())
+
+
+def over_budget(drift: float | None, budget_px: float) -> float:
+    """Pixels above 1.1 times the budget (two measurements of one refiner differ by less); 0 without a budget.
+
+    Drift that cannot be measured is structure that was not found again: as far above as can be.
+    """
+    if not budget_px:
+        return 0.0
+    return REACH_PX if drift is None else max(0.0, drift - TOLERANCE * budget_px)
 
 
 def doubt_kept_refiner(kept: Candidate | None, weights: Path) -> str | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,25 +19,36 @@ from simgan.data.trees import ImageTree
 from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
 from simgan.nn.refiner import Refiner
-from simgan.settings import Configuration, TrainingSettings
+from simgan.settings import Configuration
 from simgan.training.algorithm import (
     Metrics,
     Players,
     SyntheticBatch,
     adversarial_step,
+    restore_optimizer,
     update_discriminator,
     update_refiner,
     update_task,
 )
 from simgan.training.assembly import Assembly, assemble
 from simgan.training.candidates import Candidate, doubt_kept_refiner, judge_candidate, unlike_kept
+from simgan.training.capture import captured_turns
+from simgan.training.drift_budget import DriftBudget
+from simgan.training.feeding import feed_of, first_stage_of
+from simgan.training.interruption import interruptible
+from simgan.training.ranks import OnlookingRun, Ranks, joined, share
 from simgan.training.run import RunDirectory
 from simgan.training.samples import sample_sheet
+from simgan.training.schedule import (
+    Phase,
+    phase_of,
+    phases_of,
+    set_learning_rates,
+    settings_without_idle_phases,
+)
 from simgan.training.tracking import TensorBoardTracker
 from simgan.training.watch import Watch
 from simgan.weights import TrainedRefiner, save_refiner
-
-Phase = str  # "warmup_refiner" | "warmup_task" | "warmup_discriminator" | "adversarial"
 
 
 @dataclass(frozen=True)
@@ -97,87 +106,113 @@ def train(
         if tree is not None:
             changes |= {f"{side}.root": str(tree.root), f"{side}.images": tree.images}
     configuration = resolve_configuration(recipe, changes)
-    directory = RunDirectory(run_dir)
-    directory.open_for_training(configuration)
-    try:
-        return _train(configuration, directory, progress or (lambda _: None), warn or (lambda _: None))
-    finally:
-        directory.close()
+    with joined(configuration) as ranks:
+        directory = RunDirectory(run_dir) if ranks.writes else OnlookingRun(run_dir)
+        ranks.first_alone(lambda: directory.open_for_training(configuration))
+        if not ranks.writes:
+            progress = warn = None
+        try:
+            return _train(
+                configuration, directory, ranks, progress or (lambda _: None), warn or (lambda _: None)
+            )
+        finally:
+            directory.close()
 
 
 def _train(
     c: Configuration,
     directory: RunDirectory,
+    ranks: Ranks,
     progress: Callable[[Progress], None],
     warn: Callable[[str], None],
 ) -> Run:
-    assembly = assemble(c, cache_dir=directory.cache)
+    assembly = ranks.first_alone(lambda: assemble(c, cache_dir=directory.cache))
     for message in assembly.warnings:
         warn(message)
     checkpoint = directory.load_checkpoint()
     if checkpoint is not None:
+        ranks.refuse_other_count(checkpoint, directory.path)
         _refuse_other_images(directory, assembly)
+    ranks.wait()
     directory.write_description(assembly.describe())
 
     players, state = assembly.players(), _State()
     synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
     watch = Watch(levels=assembly.value_range.levels)
+    budget = DriftBudget.of(assembly)
     if checkpoint is not None:
         _restore(checkpoint, players, state, synthetic_stream, real_stream, watch)
+        if budget is not None:
+            budget.load_state_dict(checkpoint["drift_budget"], players)
+    share(players, ranks)
     directory.truncate_metrics(0 if checkpoint is None else int(checkpoint["metrics_size"]))
     directory.read_metrics()  # damaged ones are said now, not when training ends
 
+    first_stage = first_stage_of(assembly)
+    next_synthetic = feed_of(assembly.synthetic, synthetic_stream, players)
+    next_real = feed_of(assembly.real, real_stream, players)
+
     def draw_synthetic() -> SyntheticBatch:
-        native, indices = synthetic_stream.next_with_indices()
-        images = players.route.put(assembly.first_stage(assembly.synthetic.encode(native)))
-        return SyntheticBatch(images, None if players.task is None else players.task.labels_of(indices))
+        images, indices = next_synthetic()
+        labels = None if players.task is None else players.task.labels_of(indices)
+        return ranks.part_of(SyntheticBatch(players.route.put(first_stage(images)), labels))
 
     def draw_real() -> torch.Tensor:
-        return players.route.put(assembly.real.encode(real_stream.next()))
+        return ranks.part(players.route.put(next_real()[0]))
 
-    t = c.training if players.task is not None else replace(c.training, warmup_task_steps=0)
-    turns = t.warmup_refiner_steps + t.warmup_task_steps + t.warmup_discriminator_steps + t.steps
+    t = settings_without_idle_phases(c.training, players)
+    turns = sum(length for _, length in phases_of(t))
     if checkpoint is not None and state.turn < turns:
         doubt = doubt_kept_refiner(state.kept, directory.weights)
         if doubt is not None:
             warn(doubt)
     started, first_turn = time.monotonic(), state.turn
-    tracker = TensorBoardTracker(directory.path / "tensorboard", resume_at=state.turn)
+    tracked = directory.path / "tensorboard" if ranks.writes else None
+    tracker = TensorBoardTracker(tracked, resume_at=state.turn)
 
     def checkpoint_now() -> None:
         saved = _snapshot(players, state, synthetic_stream, real_stream, watch)
-        directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size()})
+        saved["drift_budget"] = None if budget is None else budget.state_dict()
+        directory.save_checkpoint(saved | {"metrics_size": directory.metrics_size(), "ranks": ranks.count})
 
     def record(row: dict[str, Any]) -> None:
         directory.append_metrics(row)
         tracker.add(row)
 
-    with closing(tracker), _interruptible() as interrupted:
+    turn_of = captured_turns(
+        players,
+        capturable=ranks.count == 1 and budget is None,
+        warmup_refiner=lambda: update_refiner(players, draw_synthetic().images, adversarial=False),
+        warmup_task=lambda: update_task(players, draw_synthetic()),
+        warmup_self_ensembling=lambda: update_task(players, draw_synthetic(), draw_real()),
+        warmup_discriminator=lambda: update_discriminator(players, draw_synthetic().images, draw_real()),
+        adversarial=lambda: adversarial_step(
+            players,
+            draw_synthetic,
+            draw_real,
+            refiner_updates=t.refiner_updates_per_step,
+            discriminator_updates=t.discriminator_updates_per_step,
+        ),
+    )
+    with closing(tracker), interruptible() as interrupted:
         while state.turn < turns:
             phase, step = phase_of(state.turn, t)
             # -- one turn -------------------------------------------------------------------------------------
-            if phase == "warmup_refiner":
-                metrics = update_refiner(players, draw_synthetic().images, adversarial=False)
-            elif phase == "warmup_task":
-                metrics = update_task(players, draw_synthetic())
-            elif phase == "warmup_discriminator":
-                metrics = update_discriminator(players, draw_synthetic().images, draw_real())
-            else:
+            if phase == "adversarial":
                 set_learning_rates(players, t, step)
-                metrics = adversarial_step(
-                    players,
-                    draw_synthetic,
-                    draw_real,
-                    refiner_updates=t.refiner_updates_per_step,
-                    discriminator_updates=t.discriminator_updates_per_step,
-                )
+            metrics = turn_of[phase]()
+            if phase == "adversarial" and budget is not None and budget.due(step + 1):
+                held = budget.update(players)
+                record({"kind": "drift_budget", "step": step + 1, "turn": state.turn + 1, **held})
             state.turn += 1
             last_of_phase = phase_of(state.turn, t)[0] != phase or state.turn == turns
             due = (step + 1) % c.run.checkpoint_every == 0 or last_of_phase
+            if players.task is not None and phase == "warmup_self_ensembling" and last_of_phase:
+                players.task.keep_surest_start()
 
             # -- log it ---------------------------------------------------------------------------------------
             if (step + 1) % c.run.log_every == 0 or due:
-                numbers = _finite(metrics, directory, turn=state.turn)
+                numbers = _finite(ranks.mean(metrics), directory, turn=state.turn)
                 elapsed = time.monotonic() - started
                 left = elapsed / (state.turn - first_turn) * (turns - state.turn)
                 record({"kind": "step", "phase": phase, "step": step + 1, "turn": state.turn, **numbers,
@@ -191,23 +226,27 @@ def _train(
             if due:
                 _refuse_diverged(players, directory, turn=state.turn)
                 if phase == "adversarial":
-                    sheet = sample_sheet(assembly, players.averaged_refiner)
-                    write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
+                    if ranks.writes:
+                        sheet = sample_sheet(assembly, players.averaged_refiner)
+                        write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
                     candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
                     keep = candidate.better_than(state.kept)
                     if keep:
                         state.kept = candidate
-                        save_refiner(directory.weights, trained_refiner(assembly, players, step=step + 1))
+                        if ranks.writes:
+                            kept = trained_refiner(assembly, players, step=step + 1)
+                            save_refiner(directory.weights, kept)
                     record({"kind": "candidate", "turn": state.turn, **candidate.row(), "kept": keep})
                     for message in watch.observe_candidate(candidate, last=state.turn == turns):
                         warn(message)
                         record({"kind": "warning", "step": step + 1, "turn": state.turn, "message": message})
                 checkpoint_now()
-            if interrupted.is_set() and state.turn < turns:
+            if ranks.any(interrupted.is_set()) and state.turn < turns:
                 _refuse_diverged(players, directory, turn=state.turn)
                 checkpoint_now()
                 raise KeyboardInterrupt
     assert state.kept is not None, "the last step is always a candidate"
+    ranks.wait()
     lost = unlike_kept(state.kept, directory.weights)
     if lost is not None:
         raise RunError(
@@ -218,37 +257,6 @@ def _train(
     warnings = [row["message"] for row in rows if row.get("kind") == "warning"]
     held_out = tuple(assembly.real.cache.paths[i] for i in assembly.real_held_out.tolist())
     return Run(directory.path, directory.weights, state.kept.step, held_out, (*assembly.warnings, *warnings))
-
-
-def phase_of(turn: int, t: TrainingSettings) -> tuple[Phase, int]:
-    """The phase that turn number `turn` (from 0) belongs to, and its number within the phase."""
-    if turn < t.warmup_refiner_steps:
-        return "warmup_refiner", turn
-    turn -= t.warmup_refiner_steps
-    if turn < t.warmup_task_steps:
-        return "warmup_task", turn
-    turn -= t.warmup_task_steps
-    if turn < t.warmup_discriminator_steps:
-        return "warmup_discriminator", turn
-    return "adversarial", turn - t.warmup_discriminator_steps
-
-
-def learning_rate_factor(t: TrainingSettings, step: int) -> float:
-    """What both learning rates are multiplied with at step `step` (from 0) of Algorithm 1."""
-    factor = 1.0
-    if t.learning_rate_decay == "linear":
-        factor = max(0.02, min(1.0, 2 * (1 - step / t.steps)))
-    for start, milestone in t.learning_rate_milestones:
-        if step >= start:
-            factor *= milestone
-    return factor
-
-
-def set_learning_rates(players: Players, t: TrainingSettings, step: int) -> None:
-    """Both optimizers' learning rates for step `step` of Algorithm 1."""
-    factor = learning_rate_factor(t, step)
-    players.refiner_optimizer.param_groups[0]["lr"] = t.refiner_learning_rate * factor
-    players.discriminator_optimizer.param_groups[0]["lr"] = t.discriminator_learning_rate * factor
 
 
 def trained_refiner(assembly: Assembly, players: Players, *, step: int) -> TrainedRefiner:
@@ -331,27 +339,6 @@ def _labels_digest(description: dict[str, Any]) -> str | None:
     return labels["sha256"] if isinstance(labels, dict) else labels  # the first runs wrote the digest alone
 
 
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event, to be obeyed between two turns; a second SIGINT interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-
-    def handle(number: int, _frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _snapshot(
     players: Players, state: _State, synthetic: BatchStream, real: BatchStream, watch: Watch
 ) -> dict[str, Any]:
@@ -365,7 +352,7 @@ def _snapshot(
         "discriminator_optimizer": players.discriminator_optimizer.state_dict(),
         "task": None if players.task is None else players.task.state_dict(),
         "history": None if players.history is None else players.history.state_dict(),
-        "generator": players.generator.get_state(),
+        "generator": players.draws.generator.get_state(),
         "synthetic_stream": synthetic.state_dict(),
         "real_stream": real.state_dict(),
         "watch": watch.state_dict(),
@@ -385,13 +372,13 @@ def _restore(
     players.refiner.load_state_dict(checkpoint["refiner"])
     players.averaged_refiner.load_state_dict(checkpoint["averaged_refiner"])
     players.discriminator.load_state_dict(checkpoint["discriminator"])
-    players.refiner_optimizer.load_state_dict(checkpoint["refiner_optimizer"])
-    players.discriminator_optimizer.load_state_dict(checkpoint["discriminator_optimizer"])
+    restore_optimizer(players.refiner_optimizer, checkpoint["refiner_optimizer"])
+    restore_optimizer(players.discriminator_optimizer, checkpoint["discriminator_optimizer"])
     if players.history is not None:
         players.history.load_state_dict(checkpoint["history"])
     if players.task is not None:
         players.task.load_state_dict(checkpoint["task"])
-    players.generator.set_state(checkpoint["generator"])
+    players.draws.generator.set_state(checkpoint["generator"])
     synthetic.load_state_dict(checkpoint["synthetic_stream"])
     real.load_state_dict(checkpoint["real_stream"])
     watch.load_state_dict(checkpoint["watch"])

@@ -10,9 +10,10 @@ from typing import Any
 class TensorBoardTracker:
     """Writes numeric metrics as scalars; silently nothing where the package `tensorboard` is missing."""
 
-    def __init__(self, folder: Path, *, resume_at: int) -> None:
+    def __init__(self, folder: Path | None, *, resume_at: int) -> None:
+        """`folder` None: nothing is written."""
         self._writer: Any = None
-        if importlib.util.find_spec("tensorboard") is not None:
+        if folder is not None and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             # Rows after the checkpoint are written again: TensorBoard drops the old ones from there on.
@@ -23,7 +24,7 @@ class TensorBoardTracker:
         if self._writer is None or row["kind"] == "warning":
             return
         for name, value in row.items():
-            if name not in ("kind", "phase", "step", "turn", "kept", "time_sec"):
+            if value is not None and name not in ("kind", "phase", "step", "turn", "kept", "time_sec"):
                 self._writer.add_scalar(f"{row['kind']}/{name}", value, row["turn"])
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +33,11 @@ _IMAGES_AT_ONCE = {"cpu": 32, "cuda": 512}
 _FREQUENT = 1 / 8  # of the training images: rarer sizes would leave most of their batches empty
 
 OutOfRange = Literal["refuse", "clip"]
+
+
+def _in_float64(_: object, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A function with a name, so that a refiner can be sent to other processes."""
+    return (features[0].double(),)
 
 
 @dataclass
@@ -154,14 +160,35 @@ class TrainedRefiner:
         """What the refiner gets for encoded images (N, C, H, W): level-matched, where that was trained."""
         if self.level_matching is None:
             return images
-        return Quantization(self.value_range.levels).quantize(self.level_matching(images))
+        matched = self.level_matching.to(images.device)(images)
+        return Quantization(self.value_range.levels).quantize(matched)
+
+    @torch.no_grad()
+    def transform(self, synthetic: Tensor) -> Tensor:
+        """A batch refined on the fly, for a training loop: (N, C, H, W) float32 in [-1, 1], on any device, encoded by
+        `value_range` → the same refined, float32 on the refiner's device (`load_refiner(path, device="cuda")`).
+
+        The values lie on the grid of levels that files hold, and pixels are carried as in `__call__`. Computed as one
+        batch, without tiles: a pixel may be a grey level away from that of a refined tree. No gradient passes.
+        """
+        assert self.route is not None
+        grid, r = Quantization(self.value_range.levels), self.value_range
+        synthetic = self.route.put(synthetic)
+        with self.route.autocast():
+            codes = grid.codes(self.network(self.first_stage(synthetic)))
+        if r.invalid is None:
+            return grid.values(codes)
+        hole, between = divmod(r.invalid - r.low, r.step)
+        if not between and 0 <= hole < r.levels:
+            codes = torch.where(codes == hole, hole + 1 if r.invalid < r.high else hole - 1, codes)
+        return torch.where(synthetic <= -1, synthetic, grid.values(codes))
 
     @cached_property
-    def network(self) -> Refiner:
+    def network(self) -> Callable[[Tensor], Tensor]:
         """R_θ, its last layer summed in float64: in float32 the last bit of a 1×1 convolution depends on the
         number of threads."""
         network = copy.deepcopy(self.refiner)
-        network.tail.double().register_forward_pre_hook(lambda _, features: (features[0].double(),))
+        network.tail.double().register_forward_pre_hook(_in_float64)
         return network
 
     def _carry_lowest(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:

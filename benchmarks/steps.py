@@ -1,0 +1,186 @@
+"""Refining, both updates and whole steps on a processor: against the plain reference, and against the machine's peak.
+
+    python benchmarks/steps.py --out benchmarks/results/steps.json
+
+All routes of one task are called in turn, so that a machine that slows down slows all of them. Processor time is kept
+beside wall time: their ratio tells whether something else was running. Needs torch and numpy alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from made import (
+    DEFAULT,
+    PAPER_GAZE,
+    PAPER_HANDS,
+    Batches,
+    Task,
+    draw_eyes,
+    draws_of,
+    fill_history,
+    players_of,
+    reference_of,
+)
+from measuring import Report, describe_machine, matrix_rate, say, timed_in_turn
+from roofline import refiner_layers, step_operations
+
+from simgan.nn.route import Route, has_bfloat16_units
+from simgan.training.algorithm import Players, adversarial_step, update_discriminator, update_refiner
+
+CPU = torch.device("cpu")
+TASKS = {
+    "paper-gaze": replace(PAPER_GAZE, batch=32, history_batches=2),
+    "default": DEFAULT,
+    "paper-hands": replace(PAPER_HANDS, batch=2, history_batches=2),
+}
+_REFINED = 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, help="JSON file of all results")
+    parser.add_argument(
+        "--tasks", default="paper-gaze,default", help=f"of {', '.join(TASKS)}; hands take minutes"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=9, help="calls of each route that are timed")
+    parser.add_argument("--seconds", type=float, default=60.0, help="at most, for each comparison")
+    chosen = parser.parse_args()
+    names = chosen.tasks.split(",")
+    unknown = sorted(set(names) - set(TASKS))
+    if unknown:
+        parser.error(f"no tasks {', '.join(unknown)}; there are: {', '.join(TASKS)}")
+    torch.set_num_threads(chosen.threads)
+    report = Report(chosen.out, describe_machine(CPU), seconds=3600)
+    say(f"{report.results['machine']}")
+    peaks = report.section("peak", peak)
+    for name in names:
+        limits = {dtype: values["best_flops"] for dtype, values in (peaks or {}).items()}
+        report.section(
+            name, lambda n=name, p=limits: compare(TASKS[n], p, rounds=chosen.rounds, seconds=chosen.seconds)
+        )
+
+
+def peak() -> dict[str, Any]:
+    """The best matrix rate of 2048³, 4096³ and a layer-shaped product (16 images), in either precision."""
+    shapes = [(2048,) * 3, (4096,) * 3, (16 * PAPER_GAZE.size[0] * PAPER_GAZE.size[1], 64, 576)]
+    result = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        rates = [matrix_rate(*shape, dtype, CPU, budget_sec=1.0) for shape in shapes]
+        best = max(rate["flops"] for rate in rates)
+        name = str(dtype).removeprefix("torch.")
+        said = ", ".join(f"{'×'.join(map(str, r['shape']))} {r['flops'] / 1e12:.2f}" for r in rates)
+        say(f"   {name} products, TFLOP/s: {said}")
+        result[name] = {"best_flops": best, "products": rates}
+    return result
+
+
+def compare(task: Task, peaks: dict[str, float], *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Each part of training by simgan's routes and by the reference: times, ratios, shares of the peak."""
+    eyes = [draw_eyes(max(100, task.batch), real=real, device=CPU, size=task.size) for real in (False, True)]
+    dtypes = [torch.float32] + ([torch.bfloat16] if has_bfloat16_units(CPU) else [])
+    parts: dict[str, dict[str, Callable[[], Any]]] = {}
+    for dtype in dtypes:
+        players = players_of(task, Route(CPU, dtype))
+        fill_history(players, eyes[0][: task.batch])
+        for part, function in _parts_of(players, task, eyes).items():
+            parts.setdefault(part, {})[f"simgan {str(dtype).removeprefix('torch.')}"] = function
+    for part, function in _reference_parts(task, eyes).items():
+        parts[part]["reference"] = function
+    operations = _operations(task)
+    result: dict[str, Any] = {"batch": task.batch}
+    for part, functions in parts.items():
+        times = timed_in_turn(functions, CPU, rounds=rounds, budget_sec=seconds)
+        reference, reference_processor = (
+            times["reference"][key] for key in ("median_sec", "median_processor_sec")
+        )
+        for route, taken in times.items():
+            rate = operations[part] / taken["median_sec"]
+            best = peaks.get("float32" if "16" not in route else "bfloat16")
+            extra = {"times_as_fast_as_reference": reference / taken["median_sec"], "flops": rate}
+            extra["in_processor_time"] = reference_processor / taken["median_processor_sec"]
+            if best:
+                extra["share_of_peak"] = rate / best
+            result.setdefault(part, {})[route] = {**taken, **extra}
+            share = f", {rate / best:.0%} of the peak" if best else ""
+            say(f"   {part}, {route}: {_said(taken)}, {reference / taken['median_sec']:.2f}× the reference (in "
+                f"processor time {extra['in_processor_time']:.2f}×){share}")  # fmt: skip
+    return result
+
+
+def _said(taken: dict[str, float]) -> str:
+    low, high = (taken[f"quartile_{end}_sec"] * 1e3 for end in ("low", "high"))
+    return f"{taken['median_sec'] * 1e3:.1f} ms ({low:.1f} to {high:.1f})"
+
+
+def _parts_of(players: Players, task: Task, eyes: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
+    synthetic, real = (Batches(side, batch=task.batch, seed=i) for i, side in enumerate(eyes))
+    draw_synthetic, draw_real = draws_of(players, synthetic, real)
+    few = players.route.put(players.quantization.values(eyes[0][:_REFINED]))
+
+    def refine(chunk: int) -> Callable[[], Any]:
+        @torch.inference_mode()
+        def refine_all() -> None:
+            for part in few.split(chunk):
+                players.refine(part)
+
+        return refine_all
+
+    return {
+        "refine one by one": refine(1),
+        "refine": refine(16),
+        "update_refiner": lambda: update_refiner(players, draw_synthetic().images),
+        "update_discriminator": lambda: update_discriminator(players, draw_synthetic().images, draw_real()),
+        "step": lambda: adversarial_step(
+            players,
+            draw_synthetic,
+            draw_real,
+            refiner_updates=task.refiner_updates,
+            discriminator_updates=1,
+        ),
+    }
+
+
+def _reference_parts(task: Task, eyes: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
+    """Refining is a forward pass of the whole batch, without a graph: the kindest reading of it."""
+    players = players_of(task, Route(CPU, torch.float32))
+    fill_history(players, eyes[0][: task.batch])
+    reference = reference_of(task, players, CPU)
+    assert players.history is not None, "benchmarks train with a history"
+    reference.history = players.quantization.values(players.history.state_dict()["images"]).numpy()
+    synthetic, real = (Batches(side, batch=task.batch, seed=i) for i, side in enumerate(eyes))
+    few = players.quantization.values(eyes[0][:_REFINED])
+
+    @torch.no_grad()
+    def refine() -> None:
+        reference.refiner(few)
+
+    def step() -> None:
+        for _ in range(task.refiner_updates):
+            reference.update_refiner(synthetic.next_array())
+        reference.update_discriminator(synthetic.next_array(), real.next_array())
+
+    return {
+        "refine one by one": refine,
+        "refine": refine,
+        "update_refiner": lambda: reference.update_refiner(synthetic.next_array()),
+        "update_discriminator": lambda: reference.update_discriminator(synthetic.next_array(), real.next_array()),
+        "step": step,
+    }  # fmt: skip
+
+
+def _operations(task: Task) -> dict[str, float]:
+    once = sum(layer.operations for layer in refiner_layers(task.refiner, task.size))
+    return {"refine one by one": _REFINED * once, "refine": _REFINED * once, **step_operations(task)}
+
+
+if __name__ == "__main__":
+    main()

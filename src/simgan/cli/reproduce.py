@@ -1,0 +1,56 @@
+"""The verb that repeats the paper's experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import App
+
+import simgan
+from simgan.cli.arguments import NO_SWITCHES, Flag, Switches
+from simgan.cli.printing import show
+from simgan.cli.progress import showing_progress
+
+reproduce = App(
+    name="reproduce", help="Repeat an experiment of the paper, from two sets of images to its tables."
+)
+
+
+@reproduce.command
+def gaze(
+    *,
+    synthetic: Path,
+    real: Path,
+    test: Path,
+    out: Path,
+    images: str = "**/*",
+    real_images: str = "**/*",
+    scale: Literal["smoke", "small", "paper"] = "small",
+    pseudo_real: Flag = False,
+    switches: Switches = NO_SWITCHES,
+) -> None:
+    """Tables 2 and 3 and Figure 7: how well gaze is estimated after training on synthetic, and on refined, eyes.
+
+    :param synthetic: Tree of synthetic eyes with gaze: UnityEyes files, or labels.csv with gaze_x, gaze_y, gaze_z.
+    :param real: Tree of unlabelled real eyes, for the refiner.
+    :param test: Tree of other real eyes with gaze.
+    :param out: Folder for the run, the tables and the figure; the same command again continues.
+    :param images: Which files of synthetic are the images, as a pattern.
+    :param real_images: The same for real and test.
+    :param scale: smoke (minutes, only shows that it runs), small (two CPU cores), paper (all data, for a GPU).
+    :param pseudo_real: Real and test were drawn by a simulator: say so on every page.
+    """
+    from simgan.studies.gaze import describe, reproduce_gaze
+
+    with showing_progress("reproducing") as display:
+        record = reproduce_gaze(
+            simgan.ImageTree(synthetic, images),
+            simgan.ImageTree(real, real_images),
+            simgan.ImageTree(test, real_images),
+            out,
+            scale=scale,
+            pseudo_real=pseudo_real,
+            say=display.say,
+        )
+    show(record, describe(record), as_json=switches.json)

@@ -1,0 +1,91 @@
+"""A second opinion on displacement, of another kind: dense optical flow between images of local contrast.
+
+Both images are brought to local contrast, (x − mean)/deviation in a Gaussian neighbourhood, so that gain, offset and
+slow changes of light are gone; OpenCV's DIS flow (Kroeger et al., ECCV 2016) then says for every pixel where it went.
+Small images are enlarged first: DIS compares patches of 8 pixels. It shares no line with `displacement`, no window and
+no model: what both say does not come from the method. It knows nothing of inverted contrast, of blur, or of its own
+certainty, and noise adds to it, about 0.1 px where an image is textured and more where it is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+_NEIGHBOURHOOD_PX = 6.0  # σ of the Gaussian that says what "local" is
+_BLUR_PX = 1.0
+_FAINT = 0.01  # deviation on [-1, 1] that local contrast is not divided below
+_SMALL_PX, _ENLARGED = 200, 4  # images with a shorter side below this are enlarged so many times
+_RETURN_PX = 0.7  # there and back again, a pixel must come this near to where it was
+_CORNER_SHARE = 0.1  # of the strongest corner of an image: weaker ones have no say
+
+
+def optical_flow(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
+    """(H, W, C) images in [-1, 1] → (H, W, 2) flow in pixels, (down, right): x̃(p + flow(p)) shows what x(p) shows."""
+    a, b = _local_contrast(_grey(synthetic)), _local_contrast(_grey(refined))
+    height, width = a.shape
+    factor = _ENLARGED if min(height, width) < _SMALL_PX else 1
+    size = (width * factor, height * factor)
+    first, second = (cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in (a, b))
+    start = np.zeros((*first.shape, 2), np.float32)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator.setFinestScale(1 if factor > 1 else 0)
+    flow = cv2.resize(estimator.calc(first, second, start), (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(flow[:, :, ::-1], np.float64) / factor
+
+
+def flow_drift_px(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
+    """(n, H, W, C) both → (n,) √ mean |flow|² over the corners of each image; NaN for an image without any.
+
+    Pixels count by how much of a corner they are (smaller eigenvalue of the structure tensor of x), where the flow back
+    returns to them. A margin is left out: what moved over the border cannot be followed.
+    """
+    return np.array([_drift(a, b) for a, b in zip(synthetic, refined, strict=True)])
+
+
+def _drift(synthetic: NDArray[Any], refined: NDArray[Any]) -> float:
+    there, back = optical_flow(synthetic, refined), optical_flow(refined, synthetic)
+    height, width = there.shape[:2]
+    margin = min(4, min(height, width) // 8)
+    inner = (slice(margin, height - margin), slice(margin, width - margin))
+    returned = there + _at_moved_places(back, there)
+    consistent = (returned**2).sum(axis=2) < _RETURN_PX**2
+    corner = np.where(consistent, cv2.cornerMinEigenVal(_grey(synthetic), 7, ksize=3), 0)[inner]
+    corner = np.where(corner > _CORNER_SHARE * corner.max(), corner, 0)
+    weight = float(corner.sum())
+    return float(np.sqrt((corner * (there**2).sum(axis=2)[inner]).sum() / weight)) if weight > 0 else np.nan
+
+
+def _at_moved_places(values: FloatArray, flow: FloatArray) -> FloatArray:
+    """values(p + flow(p)), linear between pixels."""
+    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]]
+    places = (x + flow[:, :, 1]).astype(np.float32), (y + flow[:, :, 0]).astype(np.float32)
+    moved = cv2.remap(values.astype(np.float32), *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float64)
+
+
+def move_mask(mask: NDArray[np.integer], flow: FloatArray) -> NDArray[Any]:
+    """Where the classes of a mask (H, W) lie after the flow (H, W, 2): a pixel takes the class of where it came from.
+
+    The flow is inverted to first order: what is at p came from about p − flow(p).
+    """
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    places = (x - flow[:, :, 1]).astype(np.float32), (y - flow[:, :, 0]).astype(np.float32)
+    moved = cv2.remap(mask.astype(np.float32), *places, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved).astype(mask.dtype)
+
+
+def _grey(image: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(image.mean(axis=2).astype(np.float32), (0, 0), _BLUR_PX), np.float32)
+
+
+def _local_contrast(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """As 8 bit, which is what DIS reads: ±2.5 deviations fill it."""
+    mean = cv2.GaussianBlur(grey, (0, 0), _NEIGHBOURHOOD_PX)
+    deviation = np.sqrt(cv2.GaussianBlur((grey - mean) ** 2, (0, 0), _NEIGHBOURHOOD_PX))
+    return np.asarray(np.clip(127.5 + 51 * (grey - mean) / (deviation + _FAINT), 0, 255), np.uint8)

@@ -1,0 +1,166 @@
+"""write_eyes(): drawn eyes as a tree of files, continued where it was interrupted.
+
+    out/images/000000.png    grey, 8 bit
+    out/images/000000.json   its annotation, as UnityEyes writes them
+    out/masks/000000.png     classes 0 skin and all else, 1 sclera, 2 iris, 3 pupil
+    out/labels.csv           labels of all images; written last, so where it stands all is there
+    out/parameters.csv       what each image was drawn from
+    out/simulation.json      the command
+
+The files of an image are small and many: they are not flushed one by one. The same call draws the same bytes again,
+so a continued one compares what it finds with what should be there, and `labels.csv` is written when the disk has all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from simgan.data.output_folder import (
+    make_folder,
+    output_error,
+    refuse_other_command,
+    remove_file,
+    remove_temporaries,
+)
+from simgan.errors import OutputError
+from simgan.images import encode_image, write_atomically
+from simgan.simulators.eyes.annotations import label_table, unityeyes_annotations
+from simgan.simulators.eyes.render import VERSION, EyeBatch, check_request, simulate_eyes
+from simgan.simulators.eyes.scene import Size
+
+SIMULATION = "simulation.json"
+_BLOCK = 256  # images drawn at once
+
+
+def write_eyes(
+    out_dir: str | Path,
+    *,
+    count: int,
+    size: Size = (35, 55),
+    seed: int = 0,
+    look: str = "synthetic",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the first `count` eyes of the set `seed` to `out_dir`; see `simulate_eyes` for the arguments.
+
+    The same call again continues an interrupted one, and changes nothing where all is done. `progress(done, total)`
+    is called after each block. `ConfigurationError` as from `simulate_eyes`; `OutputError` where the folder holds
+    something else, or cannot be written.
+    """
+    check_request(count, size, seed, look)
+    out = Path(out_dir)
+    command = {
+        "simulator": "eyes",
+        "version": VERSION,
+        "count": count,
+        "size": list(size),
+        "seed": seed,
+        "look": look,
+    }
+    _claim(out, command)
+    if (out / "labels.csv").exists():
+        return
+    remove_temporaries(out)
+    for folder in ("images", "masks"):
+        make_folder(out / folder)
+    present = {f"{folder}/{name}" for folder in ("images", "masks") for name in os.listdir(out / folder)}
+    labels, parameters = _Table(), _Table()
+    for start in range(0, count, _BLOCK):
+        batch = simulate_eyes(min(_BLOCK, count - start), size=size, seed=seed, look=look, start=start)
+        paths = _write_block(out, batch, start, present)
+        _add_rows(batch, paths, look, labels, parameters)
+        if progress is not None:
+            progress(start + len(paths), count)
+    os.sync()
+    write_atomically(out / "parameters.csv", parameters.data())
+    write_atomically(out / "labels.csv", labels.data())
+
+
+def _claim(out: Path, command: dict[str, object]) -> None:
+    """Begin or continue `command` in `out`; `OutputError` where that folder holds something else."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; a new or empty folder is wanted")
+    record = out / SIMULATION
+    if record.is_file():
+        try:
+            begun = json.loads(record.read_bytes())
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{record}: cannot be read ({error}); choose another folder, or remove this one"
+            ) from error
+        refuse_other_command(out, begun if isinstance(begun, dict) else {}, command, work="simulation")
+        return
+    make_folder(out)
+    if any(out.iterdir()):
+        raise OutputError(f"{out} is not empty; choose a new folder for the eyes")
+    write_atomically(record, json.dumps(command).encode())
+
+
+def _write_block(out: Path, batch: EyeBatch, start: int, present: set[str]) -> list[str]:
+    """Write the files of a batch and return the paths of its images."""
+    images, masks = batch.images[:, 0, :, :, None].numpy(), batch.masks[:, 0, :, :, None].numpy()
+    paths = []
+    for i, annotation in enumerate(unityeyes_annotations(batch)):
+        stem = f"{start + i:06d}"
+        paths.append(f"images/{stem}.png")
+        for path, data in (
+            (f"images/{stem}.json", annotation),
+            (f"masks/{stem}.png", encode_image(masks[i], ".png")),
+            (paths[-1], encode_image(images[i], ".png")),
+        ):
+            if path not in present or (out / path).read_bytes() != data:
+                _replace(out / path, data)
+    return paths
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a whole file under this name, or leave what was there; flushed by the caller."""
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        remove_file(temporary)
+        raise output_error(path, error) from error
+
+
+class _Table:
+    """Comma-separated values that grow."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        self._writer = csv.writer(self._text, lineterminator="\n")
+
+    def add(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        if not self._text.tell():
+            self._writer.writerow(header)
+        self._writer.writerows(rows)
+
+    def data(self) -> bytes:
+        return self._text.getvalue().encode()
+
+
+def _add_rows(batch: EyeBatch, paths: list[str], look: str, labels: _Table, parameters: _Table) -> None:
+    table = label_table(batch)
+    persons = [[f"{look}-{person:02d}"] for person in batch.persons.tolist()]
+    labels.add(
+        ("path", "group", *table.names),
+        [
+            (path, *person, *(f"{x:.6f}" for x in row))
+            for path, person, row in zip(paths, persons, table.values.tolist(), strict=True)
+        ],
+    )
+    columns = [column.tolist() for column in batch.parameters.values()]
+    parameters.add(
+        ("path", *batch.parameters),
+        [
+            (path, *(f"{x:.9g}" for x in row))
+            for path, row in zip(paths, zip(*columns, strict=True), strict=True)
+        ],
+    )

@@ -1,0 +1,153 @@
+"""The drift budget: λ follows the measured drift by its equation, survives a restart, and decides what is kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import simgan.training.drift_budget as module
+import tiny_runs
+from simgan.config import resolve_configuration
+from simgan.errors import ConfigurationError
+from simgan.images import write_image
+from simgan.training.candidates import Candidate, drift_px, over_budget
+from simgan.training.drift_budget import DriftBudget
+from simgan.training.loop import train
+from textures import shift, texture
+
+SIZE = (24, 24)
+
+
+def _tensor(px: float = 0.0) -> torch.Tensor:
+    field = shift(px) if px else None
+    return torch.from_numpy(texture(8, *SIZE, field)).permute(0, 3, 1, 2)
+
+
+def _assembly(budget_px: float = 0.5, staged: torch.Tensor | None = None) -> Any:
+    images = _tensor() if staged is None else staged
+    overrides = {"objective.drift_budget_px": budget_px, "objective.self_regularization_weight": 0.3}
+    return SimpleNamespace(
+        configuration=resolve_configuration("default", overrides),
+        synthetic=SimpleNamespace(cache=range(len(images)), sample=lambda _chosen, _crop: images),
+        first_stage=lambda x: x,
+        crop=SIZE,
+    )
+
+
+@pytest.fixture
+def players() -> Any:
+    return tiny_runs.tiny_players(weight=0.3)
+
+
+def _refiner_moves(monkeypatch: pytest.MonkeyPatch, refined: torch.Tensor) -> None:
+    monkeypatch.setattr(module, "refine_batch", lambda *_: refined)
+
+
+def test_the_weight_follows_the_equation_and_stands_in_the_objective(
+    players: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = DriftBudget.of(_assembly())
+    assert budget is not None
+    _refiner_moves(monkeypatch, _tensor())  # no drift: e = −1, and there was no error before
+    found = budget.update(players)
+    assert found["drift_px"] == pytest.approx(0, abs=0.01)
+    assert players.objective.self_regularization_weight == pytest.approx(0.3 * math.exp(-0.05))
+    _refiner_moves(monkeypatch, _tensor(2.0))  # four times the budget: e = 3, of which 2 count
+    budget.update(players)
+    assert players.objective.self_regularization_weight == pytest.approx(
+        0.3 * math.exp(-0.05 + 0.2 * 2 + 0.5 * 3)
+    )
+    _refiner_moves(monkeypatch, torch.from_numpy(texture(8, *SIZE, seed=9)).permute(0, 3, 1, 2))
+    lost = budget.update(players)
+    assert lost["drift_px"] is None, "structure that is not found again counts as far above the budget"
+    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(1.85 + 0.4))
+
+
+def test_the_weight_stays_between_its_bounds(players: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = DriftBudget(_assembly(), budget_px=0.5)
+    _refiner_moves(monkeypatch, _tensor())
+    for _ in range(300):
+        budget.update(players)
+    assert players.objective.self_regularization_weight == 1e-3
+
+
+def test_a_restored_budget_goes_on_as_if_it_had_never_stopped(
+    players: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (DriftBudget(_assembly(), budget_px=0.5) for _ in range(2))
+    _refiner_moves(monkeypatch, _tensor(1.0))
+    second.load_state_dict(first.state_dict(), players)
+    assert players.objective.self_regularization_weight == 0.3, (
+        "before its first measurement λ is the configured one"
+    )
+    first.update(players)
+    other = tiny_runs.tiny_players(weight=0.3)
+    second.load_state_dict(first.state_dict(), other)
+    assert other.objective.self_regularization_weight == first.weight
+    assert first.update(players) == second.update(other)
+
+
+def test_there_is_no_budget_without_pixels_and_drift_is_measured_every_ten_steps() -> None:
+    assert DriftBudget.of(_assembly(0.0)) is None
+    budget = DriftBudget(_assembly(), budget_px=0.5)
+    assert [step for step in range(1, 31) if budget.due(step)] == [10, 20, 30]
+
+
+def test_a_budget_that_cannot_be_measured_is_refused_before_training() -> None:
+    with pytest.raises(ConfigurationError, match="only 0% of the synthetic images, 24×24, have"):
+        DriftBudget(_assembly(staged=torch.zeros(8, 1, *SIZE)), budget_px=0.5)
+    with pytest.raises(ConfigurationError, match="7×24"):
+        DriftBudget(_assembly(staged=_tensor()[:, :, :7]), budget_px=0.5)
+    with pytest.raises(ConfigurationError, match="at most 4"):
+        resolve_configuration("default", {"objective.drift_budget_px": 5.0})
+
+
+def test_drift_of_images_is_their_mean_and_unknown_where_most_are_lost() -> None:
+    assert drift_px(_tensor(), _tensor(1.0)) == pytest.approx(1, abs=0.1)
+    assert drift_px(_tensor(), torch.zeros(8, 1, *SIZE)) is None
+    assert drift_px(_tensor()[:, :, :7], _tensor()[:, :, :7]) is None
+
+
+def test_a_refiner_above_the_budget_is_not_kept_where_one_within_it_is() -> None:
+    assert over_budget(0.54, 0.5) == 0
+    assert over_budget(0.75, 0.5) == pytest.approx(0.2)
+    assert over_budget(None, 0.5) == 4
+    assert over_budget(3.0, 0.0) == 0
+    within = Candidate(1, 0.5, 0.9, 0.1, 1.0, 0.4, 0.0)
+    nearer = replace(within, step=2, sliced_wasserstein=0.1, drift_px=0.9, over_budget_px=0.35)
+    assert not nearer.better_than(within)
+    assert within.better_than(nearer)
+    assert replace(nearer, step=3, over_budget_px=0.1, sliced_wasserstein=0.4).better_than(nearer)
+    assert nearer.better_than(None)
+
+
+def test_a_run_with_a_budget_logs_it_and_continues_exactly_after_an_interruption(tmp_path: Path) -> None:
+    for side, seed in (("synthetic", 1), ("real", 2)):
+        (tmp_path / side).mkdir()
+        for i, image in enumerate(texture(40, 16, 16, seed=seed)):
+            write_image(tmp_path / side / f"{i:02}.png", np.clip(127 + 120 * image, 0, 255).astype(np.uint8))
+    overrides = {
+        "synthetic.root": str(tmp_path / "synthetic"), "real.root": str(tmp_path / "real"), **tiny_runs.TINY,
+        "refiner.output": "residual", "objective.drift_budget_px": 0.5, "training.steps": 24,
+    }  # fmt: skip
+    train(run_dir=tmp_path / "whole", overrides=overrides)
+
+    def stop(progress: Any) -> None:
+        if progress.turn >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run_dir=tmp_path / "cut", overrides=overrides, progress=stop)
+    train(run_dir=tmp_path / "cut", overrides=overrides)
+    whole, cut = (tiny_runs.final_state(tmp_path / name) for name in ("whole", "cut"))
+    assert tiny_runs.differences(whole, cut) == []
+    held = [row for row in whole["metrics"] if row["kind"] == "drift_budget"]
+    assert [row["step"] for row in held] == [10, 20]
+    assert held[0]["self_regularization_weight"] != held[1]["self_regularization_weight"]

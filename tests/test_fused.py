@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simgan.nn import fused
+from simgan.nn.fused import relu_of
+from simgan.nn.route import has_bfloat16_units
+
+CPU = torch.device("cpu")
+needs_units = pytest.mark.skipif(
+    not has_bfloat16_units(CPU), reason="this processor has no bf16 units: there is no kernel to check"
+)
+
+
+def maps(*shape: int, seed: int = 0) -> Tensor:
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def convolution_of(inputs: int, kernel: int) -> nn.Conv2d:
+    torch.manual_seed(1)
+    return nn.Conv2d(inputs, 16, kernel, padding="same").to(memory_format=torch.channels_last)
+
+
+def gradients(
+    convolution: nn.Conv2d, features: Tensor, residual: Tensor | None, ahead: Tensor
+) -> list[Tensor]:
+    """The result, and the gradients of all that went in."""
+    leaves = [features, *convolution.parameters(), *([] if residual is None else [residual])]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    out = relu_of(convolution, features, residual)
+    return [out.detach(), *torch.autograd.grad(out, leaves, ahead.to(out.dtype))]
+
+
+@needs_units
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize(("inputs", "kernel"), [(1, 3), (16, 3), (16, 7)])
+def test_the_fused_kernel_and_its_gradients_are_those_of_float64(
+    inputs: int, kernel: int, adds: bool
+) -> None:
+    convolution = convolution_of(inputs, kernel)
+    features, ahead = maps(3, inputs, 9, 11), maps(3, 16, 9, 11, seed=2)
+    residual = maps(3, 16, 9, 11, seed=3) if adds else None
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(
+            convolution, features.clone(), None if residual is None else residual.clone(), ahead
+        )
+    wanted = gradients(
+        convolution.double(), features.double(), None if residual is None else residual.double(), ahead
+    )
+    assert len(found) == len(wanted)
+    # bf16 has 8 bits; where a result is nearly 0, rounding opens or closes the ReLU, and a gradient more is wrong
+    for a, b, bound in zip(found, wanted, [0.01, *[0.1] * len(found)], strict=False):
+        assert float((a.double() - b).norm() / b.norm()) < bound
+
+
+def test_outside_of_bf16_autocast_it_is_one_operation_after_the_other() -> None:
+    convolution, features, residual = convolution_of(16, 3), maps(2, 16, 5, 6), maps(2, 16, 5, 6, seed=1)
+    assert torch.equal(relu_of(convolution, features), torch.relu(convolution(features)))
+    wanted = torch.relu(convolution(features) + residual)
+    assert torch.equal(relu_of(convolution, features, residual), wanted)
+
+
+def test_without_units_or_bias_there_is_no_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = maps(2, 16, 5, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fused._has_fused_kernel(nn.Conv2d(16, 16, 3, bias=False), features)
+        assert not fused._has_fused_kernel(convolution_of(16, 3), features.to("meta"))
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+        assert not fused._has_fused_kernel(convolution_of(16, 3), features)
+    with torch.autocast("cpu", torch.float16):
+        assert not fused._has_fused_kernel(convolution_of(16, 3), features)
+
+
+@needs_units
+def test_a_frozen_convolution_gets_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolution = convolution_of(16, 3).requires_grad_(False)
+    features = maps(2, 16, 5, 6).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        relu_of(convolution, features).float().sum().backward()
+    assert features.grad is not None
+    assert all(weights.grad is None for weights in convolution.parameters())
