@@ -449,7 +449,7 @@ def test_refine_hands_on_its_options_and_warns_on_stderr(
         return SimpleNamespace(warnings=("1 of 20 images was left out",))
 
     monkeypatch.setattr(simgan, "refine", refine)
-    monkeypatch.setattr("simgan.cli.verbs.summarize", lambda report: [("refined", 19)])
+    monkeypatch.setattr("simgan.cli.refining.summarize", lambda report: [("refined", 19)])
     assert run(["refine", "runs/a", "s", "--out", "r", "--images", "i/*.png"]) == 0
     out, err = capsys.readouterr()
     assert err == "warning: 1 of 20 images was left out\n"
@@ -458,7 +458,7 @@ def test_refine_hands_on_its_options_and_warns_on_stderr(
     assert run(f"refine runs/a s --out r {options}".split()) == 0
     wanted = [("refuse", 95, 0.05, None), ("clip", 80, 0.2, 1.5)]
     for (args, kwargs), pattern, values in zip(calls, ("i/*.png", "**/*"), wanted, strict=True):
-        assert args == (simgan.ImageTree(Path("s"), pattern), Path("runs/a"), Path("r"))
+        assert args == (simgan.ImageTree("s", pattern), Path("runs/a"), Path("r"))
         given = ("out_of_range", "jpeg_quality", "max_reject_share", "max_drift_px")
         assert tuple(kwargs[name] for name in given) == values
 

@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from refiners import build_refiner
+from simgan.data.conversion import convert
 from simgan.data.labels import read_labels
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, OutputError
 from simgan.images import write_image
-from simgan.refinement import MANIFEST, refine
+from simgan.refinement import MANIFEST, RefinementReport, refine
 from simgan.weights import TrainedRefiner
 from textures import texture
 
@@ -40,13 +41,16 @@ def tree(tmp_path: Path) -> ImageTree:
 
 @pytest.fixture(autouse=True)
 def _moving_refiner(monkeypatch: pytest.MonkeyPatch) -> None:
-    def move(_self: TrainedRefiner, image: NDArray[Any], _tile: int) -> NDArray[Any]:
+    def move(_self: TrainedRefiner, images: NDArray[Any], _size: int, _tile: int) -> NDArray[Any]:
+        return np.stack([moved(image) for image in images])
+
+    def moved(image: NDArray[Any]) -> NDArray[Any]:
         px = int(image[0, 0, 0])
         if px == 9:
             return (127.5 + 100 * texture(1, *SIZE, seed=99)[0]).clip(0, 255).astype(np.uint8)
         return np.roll(image, px, axis=1)
 
-    monkeypatch.setattr(TrainedRefiner, "_refine_image", move)
+    monkeypatch.setattr(TrainedRefiner, "_refine_batch", move)
 
 
 def test_images_above_the_limit_and_lost_ones_are_left_out_and_listed_with_the_reason(
@@ -111,3 +115,58 @@ def test_a_limit_that_leaves_nothing_is_an_error_with_the_next_step(tmp_path: Pa
 def test_a_limit_that_cannot_be_measured_is_refused(tree: ImageTree, tmp_path: Path, limit: float) -> None:
     with pytest.raises(ConfigurationError, match="max_drift_px"):
         refine(tree, build_refiner(), tmp_path / "out", max_drift_px=limit)
+
+
+# --- in shards --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tree: ImageTree, tmp_path: Path) -> ImageTree:
+    """One image each: of two shards every image drifts."""
+    convert(tree.root, tmp_path / "shards", samples=1)
+    return ImageTree(tmp_path / "shards", "images/*.png")
+
+
+def test_shards_leave_out_what_a_folder_leaves_out_however_many_a_shard_lacks(
+    tree: ImageTree, shards: ImageTree, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    options: dict[str, Any] = {"max_drift_px": 2, "max_reject_share": 0.0}
+    report = refine(shards, build_refiner(), tmp_path / "out", warn=said.append, **options)
+    whole = refine(tree, build_refiner(), tmp_path / "whole", **options)
+    assert (report.n_images, report.n_refined, report.n_drifted) == (5, 3, 2)
+
+    def left_out(report: RefinementReport) -> dict[str, str]:
+        return {Path(reject.path).name: reject.reason for reject in report.rejects}
+
+    assert left_out(report) == left_out(whole)
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert manifest["command"]["max_drift_px"] == 2
+    assert manifest["counts"]["drifted"] == 2
+    assert sorted(entry["drifted"] for entry in manifest["shards"].values())[-3:] == [0, 1, 1]
+    assert any("1 of 3 images have no structure whose drift could be measured" in one for one in said)
+    assert refine(shards, build_refiner(), tmp_path / "out", **options).already_done
+
+
+def test_images_that_cannot_be_read_still_count_in_shards_where_others_drifted(
+    tree: ImageTree, tmp_path: Path
+) -> None:
+    (Path(tree.root) / "images" / "damaged.png").write_bytes(b"no image")
+    convert(tree.root, tmp_path / "shards", samples=10)
+    with pytest.raises(DataError, match=r"1 of 6 images cannot be used"):
+        refine(
+            ImageTree(tmp_path / "shards", "images/*.png"),
+            build_refiner(),
+            tmp_path / "out",
+            max_drift_px=2,
+            max_reject_share=0.0,
+        )
+
+
+def test_a_limit_that_leaves_nothing_in_any_shard_is_an_error(tree: ImageTree, tmp_path: Path) -> None:
+    for name in ("still", "little", "flat"):
+        (Path(tree.root) / "images" / f"{name}.png").unlink()
+    convert(tree.root, tmp_path / "shards", samples=1)
+    shards = ImageTree(tmp_path / "shards", "images/*.png")
+    with pytest.raises(DataError, match=r"every image .* drifted too far, first .*far\.png"):
+        refine(shards, build_refiner(), tmp_path / "out", max_drift_px=1)

@@ -317,7 +317,7 @@ def test_an_image_that_its_format_cannot_hold_again_is_left_out(
         return encode_image(array, suffix, quality)
 
     refused = build_refiner()(tree.read("images/left/01.png"))[0, 0, 0]
-    monkeypatch.setattr("simgan.refinement.tree.encode_image", encode)
+    monkeypatch.setattr("simgan.refinement.pipeline.encode_image", encode)
     report = refine(tree, build_refiner(), tmp_path / "out", max_reject_share=0.5)
     assert [(r.path, r.reason) for r in report.rejects] == [("images/left/01.png", "PNG cannot hold this")]
     assert not (tmp_path / "out" / "images/left/01.png").exists()
@@ -680,17 +680,18 @@ def test_a_foreign_file_beside_a_begun_refinement_is_refused(tree: ImageTree, tm
 def test_a_full_disk_is_a_clear_error_and_the_same_call_continues(
     tree: ImageTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """The 11 images, 14 other files and the manifest are each synced once: the disk fills up at any of them."""
+    """The 11 images, 14 other files and the manifest are each put in place once: the disk fills up at any of them."""
     refine(tree, build_refiner(), tmp_path / "whole")
-    left = iter(range(writes))
+    left, replace_file = iter(range(writes)), os.replace
 
-    def full(_: int) -> None:
+    def full(source: Path, target: Path) -> None:
         if next(left, None) is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace_file(source, target)
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(OutputError, match=r"No space left on device.*run "):
             refine(tree, build_refiner(), out)
     whole = contents(tmp_path / "whole")

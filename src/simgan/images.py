@@ -330,10 +330,12 @@ def _quiet_opencv() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(before)
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path` so that under this name stand either the old bytes or all of the new ones.
 
-    Raises `OutputError`: path, the system's reason, what to do. The folder must exist.
+    Whatever kills the process; a power cut only where `durable`, which waits for the disk: who writes many files waits
+    once for all of them, with `simgan.data.output_folder.wait_for_disk`. Raises `OutputError`: path, the system's
+    reason, what to do. The folder must exist.
     """
     target = Path(path)
     temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
@@ -341,11 +343,13 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         try:
             with temporary.open("xb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(temporary, target)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise OutputError(
             f"{target}: cannot be written: {error.strerror or error}; nothing was left half-written; "

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
@@ -28,9 +28,10 @@ from simgan.cli.arguments import (
     toml_string,
 )
 from simgan.cli.benchmarking import bench
+from simgan.cli.convert import convert
 from simgan.cli.doctor import doctor
 from simgan.cli.embedded import demo, simulate
-from simgan.cli.export import export, through, write_card
+from simgan.cli.export import export, write_card
 from simgan.cli.printing import (
     align,
     bullets,
@@ -41,6 +42,7 @@ from simgan.cli.printing import (
     summarize,
 )
 from simgan.cli.progress import showing_progress
+from simgan.cli.refining import refine
 from simgan.cli.reproduce import reproduce
 from simgan.cli.turing import turing
 from simgan.cli.unpack import unpack
@@ -60,6 +62,8 @@ app = App(
     version=simgan.__version__,
     help_format="plaintext",
 )
+app.command(refine)
+app.command(convert)
 app.command(simulate)
 app.command(demo)
 app.command(turing)
@@ -209,50 +213,6 @@ def train(
         ("next", f"simgan refine {trained.path} SYNTHETIC --out REFINED"),
     ]
     show(trained, align(lines) + bullets("warnings", trained.warnings), as_json=switches.json)
-
-
-@app.command
-def refine(
-    refiner: Path,
-    tree: Path,
-    /,
-    *,
-    out: Path,
-    images: str = ALL_IMAGES,
-    out_of_range: Literal["refuse", "clip"] = "refuse",
-    jpeg_quality: int = 95,
-    max_reject_share: float = 0.05,
-    runtime: Literal["torch", "onnx", "openvino", "openvino-fast"] = "torch",
-    max_drift: float | None = None,
-    switches: Switches = NO_SWITCHES,
-) -> None:
-    """Refine every image of a tree into a new tree, all other files carried; again continues.
-
-    :param refiner: A run, or the file of a refiner.
-    :param tree: Folder of the synthetic images.
-    :param out: Folder for the refined tree.
-    :param images: Which files are the images, as a pattern relative to the tree.
-    :param out_of_range: Images with values outside the trained range are left out (refuse), or clipped to it.
-    :param jpeg_quality: Of refined JPEG files, 1 to 100; all other formats are written without loss.
-    :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
-    :param runtime: What computes the network; openvino-fast in the fastest precision there is, its error is said.
-    :param max_drift: Images whose structure moved by more pixels than this are left out and listed.
-    """
-    synthetic = simgan.ImageTree(tree, images)
-    with showing_progress("refining") as display:
-        report = simgan.refine(
-            synthetic,
-            refiner if runtime == "torch" else through(runtime, refiner, synthetic, display),
-            out,
-            jpeg_quality=jpeg_quality,
-            out_of_range=out_of_range,
-            max_reject_share=max_reject_share,
-            max_drift_px=max_drift,
-            progress=display.advance,
-            warn=display.warn,
-        )
-    text = align(summarize(report)) + bullets("warnings", report.warnings)
-    show(report, text, as_json=switches.json)
 
 
 @app.command

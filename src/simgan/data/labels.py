@@ -76,7 +76,7 @@ def detect_label_format(tree: ImageTree) -> str | None:
         return "csv"
     if looks_like_unityeyes(tree):
         return "unityeyes"
-    parents = [PurePosixPath(path).parent for path in tree.paths()]
+    parents = [PurePosixPath(tree.place(path)).parent for path in tree.paths()]
     same_depth = len({len(parent.parts) for parent in parents}) == 1
     return "folders" if same_depth and len({parent.name for parent in parents}) >= 2 else None
 
@@ -118,6 +118,7 @@ def align_classes(
 
 def read_folders(tree: ImageTree, paths: Sequence[str]) -> Labels:
     """Format "folders": the class of an image is the name of the folder that it lies in."""
+    paths = [tree.place(path) for path in paths]
     faults = [f"{path} lies in no folder below the root" for path in paths if "/" not in path]
     depths = {path.count("/"): path for path in reversed(paths) if "/" in path}
     if len(depths) > 1:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from simgan.errors import DataError, OutputError
 
@@ -53,9 +56,10 @@ def make_folder(folder: Path) -> None:
         raise output_error(folder, error) from error
 
 
-def copy_atomically(source: Path, target: Path) -> None:
+def copy_atomically(source: Path, target: Path, *, durable: bool = True) -> None:
     """Copy bytes and time of change, for files of any size. `DataError` where `source` cannot be read,
-    `OutputError` where `target` cannot be written; under its name stands nothing or the whole."""
+    `OutputError` where `target` cannot be written; under its name stands nothing or the whole, see
+    `write_atomically`."""
     make_folder(target.parent)
     temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -67,8 +71,9 @@ def copy_atomically(source: Path, target: Path) -> None:
             stat = os.fstat(old.fileno())
             with temporary.open("xb") as new:
                 shutil.copyfileobj(old, new, 1 << 20)
-                new.flush()
-                os.fsync(new.fileno())
+                if durable:
+                    new.flush()
+                    os.fsync(new.fileno())
             os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
             os.replace(temporary, target)
     except OSError as error:
@@ -77,12 +82,56 @@ def copy_atomically(source: Path, target: Path) -> None:
         remove_file(temporary)
 
 
+@contextmanager
+def open_atomically(target: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to be written in pieces: under the name `target` it stands when all of it is written. `OutputError`."""
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+    finally:
+        remove_file(temporary)
+
+
+def wait_for_disk(folder: Path) -> None:
+    """Return when all that was written below `folder` would outlast a power cut; `OutputError` where it cannot."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if not hasattr(libc, "syncfs"):  # Linux alone has it
+                os.sync()
+            elif libc.syncfs(opened):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(opened)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
 def remove_file(path: Path) -> None:
     """Remove the file, if it is there; `OutputError` where that cannot be."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def file_sha256(path: Path) -> str | None:
+    """The digest of a file's bytes; None where there is no such file, `DataError` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise input_error(path, error) from error
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -9,14 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan.data.shards import OpenShards, ShardFiles, find_shards, inside, refuse_several_images
 from simgan.errors import DataError, ImageError, list_faults
-from simgan.images import IMAGE_SUFFIXES, PixelFormat, read_image, split_alpha
+from simgan.images import IMAGE_SUFFIXES, PixelFormat, decode_image, read_image, split_alpha
 
 Progress = Callable[[int, int], None]
 
@@ -26,11 +28,12 @@ _FEW_LEVELS = 12
 
 @dataclass(frozen=True)
 class ImageTree:
-    """A folder of images and the files that belong to them.
+    """A folder of images and the files that belong to them, or shards of them (see `simgan.data.shards`).
 
     `images` is a glob relative to `root` (`*` within a folder, `**` any number of folders) that says which
     files are refined; among them only files with an image suffix count, and hidden ones (.name) only where
-    the pattern names them. `labels` is the label format, see `simgan.data.labels`; None: found from what lies
+    the pattern names them. Where `root` names shards, files are called `<shard>/<member>`, and the pattern is that of
+    the member. `labels` is the label format, see `simgan.data.labels`; None: found from what lies
     there.
     """
 
@@ -39,7 +42,7 @@ class ImageTree:
     labels: str | None = None
 
     def paths(self) -> tuple[str, ...]:
-        """The images: POSIX paths relative to the root, sorted.
+        """The images: POSIX paths relative to the root, sorted, or in the order in which they stand in shards.
 
         `DataError` where there is none, or where a wildcard takes in a folder of masks beside the images.
         """
@@ -48,7 +51,32 @@ class ImageTree:
         if not found:
             raise DataError(self._nothing_found(files))
         self._refuse_mask_folders(found)
+        if self._shards is not None:
+            self._refuse_masks_of_samples(found)
         return found
+
+    @cached_property
+    def shard_files(self) -> ShardFiles | None:
+        """The shards that `root` names; None where it is a folder of files."""
+        return find_shards(self.root)
+
+    @cached_property
+    def _shards(self) -> OpenShards | None:
+        return None if self.shard_files is None else OpenShards(self.shard_files)
+
+    def refuse_masks_in_shard(self, found: Sequence[str]) -> None:
+        """`DataError` where the images found in one of the shards seem to be masks, whatever the others hold."""
+        self._refuse_mask_folders(found, beside_images=False)
+        self._refuse_masks_of_samples(found)
+
+    def is_image(self, place: str) -> bool:
+        """Whether a file is one of the images, by its path in the folder or its name in a shard."""
+        suffix, parts = PurePosixPath(place).suffix.lower(), tuple(place.split("/"))
+        return suffix in IMAGE_SUFFIXES and _matches(parts, _split_glob(self.images))
+
+    def place(self, path: str) -> str:
+        """A path as it is in the folder, or would be if the shards were unpacked into one."""
+        return path if self.shard_files is None else inside(path)
 
     def other_files(self) -> tuple[str, ...]:
         """Every other regular file below the root, sorted: what a refined tree carries unchanged."""
@@ -58,17 +86,31 @@ class ImageTree:
 
     def read(self, path: str) -> NDArray[Any]:
         """The pixels (H, W, C) of one of `paths()`, alpha included; `ImageError` where it cannot be used."""
-        return read_image(os.path.join(self.root, path))
+        where = os.path.join(self.root, path)
+        if self._shards is None:
+            return read_image(where)
+        try:
+            return decode_image(self._shards.read(path), suffix=os.path.splitext(path)[1])
+        except ImageError as error:
+            raise ImageError(f"{where}: {error}") from error
 
     def listing(self) -> tuple[tuple[str, int, int], ...]:
         """(path, size in bytes, time of change in ns) of each image: changes when the files do."""
+        if self._shards is not None:
+            return tuple((path, *self._shards.stamp(path)) for path in self.paths())
         try:
             stats = [(path, os.stat(os.path.join(self.root, path))) for path in self.paths()]
         except OSError as error:
             raise DataError(f"{error.filename}: vanished while the folder was listed; run again") from error
         return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
+    def all_files(self) -> list[str]:
+        """Images and all others, sorted."""
+        return self._files()
+
     def _files(self) -> list[str]:
+        if self._shards is not None:
+            return self._shards.paths()
         root = Path(self.root)
         if not root.exists():
             raise DataError(
@@ -79,12 +121,8 @@ class ImageTree:
         return sorted(_walk(root, PurePosixPath(), root.resolve(), frozenset()))
 
     def _matching(self, files: Iterable[str]) -> Iterator[str]:
-        glob = _split_glob(self.images)
-        for path in files:
-            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES and _matches(
-                tuple(path.split("/")), glob
-            ):
-                yield path
+        _split_glob(self.images)  # a pattern that is none is an error, whether or not there are files
+        return (path for path in files if self.is_image(self.place(path)))
 
     def _nothing_found(self, files: list[str]) -> str:
         if not files:
@@ -99,8 +137,14 @@ class ImageTree:
             return f"{message}, for instance {images[0]}; adapt the images pattern"
         return f"{message}; images need one of the suffixes {' '.join(sorted(IMAGE_SUFFIXES))}"
 
-    def _refuse_mask_folders(self, found: tuple[str, ...]) -> None:
-        """Masks are images too: refuse to refine them only because a wildcard reached into their folder."""
+    def _refuse_masks_of_samples(self, found: Iterable[str]) -> None:
+        """One of several images of a sample may be a mask: a bare wildcard is not enough to take them all."""
+        if self.images.split("/")[-1] in ("*", "**"):
+            refuse_several_images(found, self.root)
+
+    def _refuse_mask_folders(self, found: Sequence[str], *, beside_images: bool = True) -> None:
+        """Masks are images too: refuse to refine them only because a wildcard reached into their folder; with
+        `beside_images` only where there are others too."""
         # A folder that the pattern spells out, at least by its beginning, is what the caller wants.
         named = [part for part in self.images.split("/") if not part.startswith("*")]
 
@@ -112,9 +156,9 @@ class ImageTree:
             ]
 
         masks = [path for path in found if reached_by_wildcard(path)]
-        if masks and len(masks) < len(found):
+        if masks and (len(masks) < len(found) or not beside_images):
             folder = reached_by_wildcard(masks[0])[0]
-            rest = next(path for path in found if not reached_by_wildcard(path))
+            rest = next((path for path in found if not reached_by_wildcard(path)), "images/0.png")
             raise DataError(
                 f"{self.root}: the pattern {self.images!r} takes in {len(masks)} files of folders like "
                 f"{folder!r} (for instance {masks[0]}), most likely label masks, which must not be refined; "

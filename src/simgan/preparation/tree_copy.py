@@ -85,6 +85,11 @@ def prepare(
     `OutputError` (out_dir inside the tree or the reverse, not empty, begun by another call, disk full or
     read-only).
     """
+    if tree.shard_files is not None:
+        raise DataError(
+            f"{tree.root}: shards cannot be prepared; unpack them into a folder first: simgan convert {tree.root} "
+            f"--out FOLDER"
+        )
     root, out = Path(tree.root), Path(out_dir)
     check_places(root, out, "prepared")
     begun = read_journal(out)

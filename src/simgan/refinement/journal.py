@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from simgan.errors import OutputError
 JOURNAL = ".simgan-refine.jsonl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What became of one image. Levels are native integers of the synthetic image; `total` is their sum and
     `squares` that of their squares: integers, so that sums over images do not depend on their order."""
@@ -39,6 +39,9 @@ class Row:
     high: int = 0
     total: int = 0
     squares: int = 0
+
+
+_FIELDS = tuple(field.name for field in fields(Row))
 
 
 class Journal:
@@ -85,7 +88,7 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Note that `row.path` is done."""
-        self._write_line(asdict(row))
+        self._write_line({name: getattr(row, name) for name in _FIELDS})
         self.rows[row.path] = row
 
     def remove(self) -> None:

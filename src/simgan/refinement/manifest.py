@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from simgan.data.left_out import MANIFEST
-from simgan.data.output_folder import input_error, refuse_other_command
+from simgan.data.output_folder import file_sha256, refuse_other_command
 from simgan.data.trees import ImageTree, Reject, TreeScan
-from simgan.errors import OutputError
-from simgan.images import LOSSY_SUFFIXES, ValueRange
+from simgan.errors import DataError, OutputError
+from simgan.images import ValueRange
 from simgan.refinement.journal import Row
+from simgan.refinement.tally import Tally, is_lossy
 from simgan.weights import TrainedRefiner
 
 FORMAT_VERSION = 1
@@ -56,33 +55,34 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest for the rows of all images, sorted by path, one refined at least. `lacked_before` are images that
     the synthetic tree lacks already, refined itself; `notes` are warnings from elsewhere."""
-    done = [row for row in rows if row.reason is None]
-    levels = _levels(done)
+    tally = Tally.of(rows, trained.training_scan)
+    return {
+        **summary(tally, trained, command, n_carried=n_carried, notes=notes),
+        "lacked_before": sorted(lacked_before),
+        "images": {row.path: _image_entry(row) for row in rows if row.reason is None},
+    }
+
+
+def summary(
+    tally: Tally, trained: TrainedRefiner, command: Mapping[str, Any], *, n_carried: int, notes: Iterable[str]
+) -> dict[str, Any]:
+    """What the manifests of a tree and of shards have in common. `DataError` where every image was left out."""
+    _refuse_all_drifted(tally, command)
+    levels = tally.levels()
     return {
         "format": "simgan refinement",
         "format_version": FORMAT_VERSION,
         # Where the tree lies is of no interest later.
         "command": {key: value for key, value in command.items() if key != "root"},
         "refiner": {"sha256": trained.sha256, "provenance": trained.provenance},
-        "counts": {
-            "images": len(rows),
-            "refined": len(done),
-            "unchanged": sum(row.unchanged for row in done),
-            "clipped": sum(row.outside for row in done),
-            "lossy": sum(is_lossy(row) for row in done),
-            "rejected": len(rows) - len(done),
-            "drifted": sum(row.drifted for row in rows),
-            "carried": n_carried,
-        },
+        "counts": tally.counts(n_carried),
         "levels": {"synthetic": levels, "training": _training_levels(trained.training_scan)},
         "warnings": [
             *notes,
-            *_warnings(rows, levels, trained),
-            *_drift_warnings(done, command["max_drift_px"]),
+            *_warnings(tally, levels, trained),
+            *_drift_warnings(tally, command["max_drift_px"]),
         ],
-        "rejects": [{"path": row.path, "reason": row.reason} for row in rows if row.reason is not None],
-        "lacked_before": sorted(lacked_before),
-        "images": {row.path: _image_entry(row) for row in done},
+        "rejects": [{"path": path, "reason": reason} for path, reason in tally.rejects],
     }
 
 
@@ -99,53 +99,41 @@ def _image_entry(row: Row) -> dict[str, Any]:
     return entry
 
 
-def is_lossy(row: Row) -> bool:
-    """Whether the file was written with loss: a JPEG that was not just carried."""
-    return PurePosixPath(row.path).suffix.lower() in LOSSY_SUFFIXES and not row.unchanged
-
-
-def _levels(done: list[Row]) -> dict[str, float]:
-    """Lowest, highest, mean and standard deviation over all values of all images."""
-    values, total = sum(row.values for row in done), sum(row.total for row in done)
-    # In integers, where nothing cancels: Var = (n Σv² − (Σv)²)/n².
-    spread = values * sum(row.squares for row in done) - total**2
-    return {
-        "low": min(row.low for row in done),
-        "high": max(row.high for row in done),
-        "mean": total / values,
-        "std": math.sqrt(spread) / values,
-    }
+def _refuse_all_drifted(tally: Tally, command: Mapping[str, Any]) -> None:
+    """`DataError` where no image is left: that is no refined tree, and the limit or the refiner is wrong."""
+    if tally.drifted and not tally.refined:
+        first = tally.drifted[0]
+        raise DataError(
+            f"{command['root']}: every image that could be refined drifted too far, first {first}, which "
+            f"{dict(tally.rejects)[first]}; raise max_drift_px above {command['max_drift_px']}, or train with a "
+            f"smaller objective.drift_budget_px"
+        )
 
 
 def _training_levels(scan: TreeScan) -> dict[str, float]:
     return {"low": scan.low, "high": scan.high, "mean": scan.level_mean, "std": scan.level_std}
 
 
-def _warnings(rows: list[Row], levels: dict[str, float], trained: TrainedRefiner) -> list[str]:
+def _warnings(tally: Tally, levels: dict[str, float], trained: TrainedRefiner) -> list[str]:
     """In words, what a user should know before using the tree."""
-    done = [row for row in rows if row.reason is None]
     warnings = []
-    rejected = [row for row in rows if row.reason is not None]
-    if rejected:
+    if tally.rejects:
+        path, reason = tally.rejects[0]
         warnings.append(
-            f"{len(rejected)} of {len(rows)} images were left out, first {rejected[0].path}: {rejected[0].reason}; "
+            f"{len(tally.rejects)} of {tally.images} images were left out, first {path}: {reason}; "
             f"files of labels, carried as they are, still name them; simgan passes over their rows, other programs may "
             f"not"
         )
     scan, value_range = trained.training_scan, trained.value_range
     heights, widths = zip(*scan.sizes, strict=True)
-    odd = [
-        row
-        for row in done
-        if not (min(heights) <= row.height <= max(heights) and min(widths) <= row.width <= max(widths))
-    ]
-    if odd:
+    if tally.first_odd is not None:
+        path, height, width = tally.first_odd
         trained_sizes = f"{min(heights)}×{min(widths)}"
         if len(scan.sizes) > 1:
             trained_sizes += f" to {max(heights)}×{max(widths)}"
         warnings.append(
-            f"{len(odd)} of {len(done)} images have another size than the refiner was trained on ({odd[0].path} is "
-            f"{odd[0].height}×{odd[0].width}, training images were {trained_sizes}): if objects appear at another "
+            f"{tally.odd_images} of {tally.refined} images have another size than the refiner was trained on "
+            f"({path} is {height}×{width}, training images were {trained_sizes}): if objects appear at another "
             f"scale, refine images prepared like the training images"
         )
     if _differ(levels, scan, value_range):
@@ -154,34 +142,30 @@ def _warnings(rows: list[Row], levels: dict[str, float], trained: TrainedRefiner
             f"{levels['std']:.4g}; in training {scan.level_mean:.4g} and {scan.level_std:.4g}): it was not trained "
             f"for such images; refine images from the same simulator settings, or train on these"
         )
-    off_grid = sum(row.off_grid > 0 for row in done)
-    if off_grid:
+    if tally.off_grid_images:
         warnings.append(
-            f"{off_grid} of {len(done)} images hold values between the levels of the training images (multiples of "
-            f"{value_range.step}): such values were rounded to the nearest level"
+            f"{tally.off_grid_images} of {tally.refined} images hold values between the levels of the training images "
+            f"(multiples of {value_range.step}): such values were rounded to the nearest level"
         )
-    clipped = sum(row.outside > 0 for row in done)
-    if clipped:
+    if tally.clipped_images:
         warnings.append(
-            f"{clipped} of {len(done)} images hold values outside the range {value_range.low} to "
+            f"{tally.clipped_images} of {tally.refined} images hold values outside the range {value_range.low} to "
             f"{value_range.high}: they were clipped to it"
         )
-    unchanged = sum(row.unchanged for row in done)
-    if unchanged > len(done) / 2:
+    if tally.unchanged > tally.refined / 2:
         warnings.append(
-            f"{unchanged} of {len(done)} images came out unchanged: the refiner hardly changes anything; train it "
-            f"longer, or with a smaller self_regularization_weight"
+            f"{tally.unchanged} of {tally.refined} images came out unchanged: the refiner hardly changes anything; "
+            f"train it longer, or with a smaller self_regularization_weight"
         )
     return warnings
 
 
-def _drift_warnings(done: list[Row], limit: float | None) -> list[str]:
-    blind = [row.path for row in done if row.drift_px is None]
-    if limit is None or not blind:
+def _drift_warnings(tally: Tally, limit: float | None) -> list[str]:
+    if limit is None or not tally.unfollowed:
         return []
     return [
-        f"{len(blind)} of {len(done)} images have no structure whose drift could be measured, first {blind[0]}: they "
-        f"were kept, although they may have drifted by more than {limit:g} px"
+        f"{tally.unfollowed} of {tally.refined} images have no structure whose drift could be measured, first "
+        f"{tally.first_unfollowed}: they were kept, although they may have drifted by more than {limit:g} px"
     ]
 
 
@@ -252,31 +236,20 @@ def verify(
     rejected = {reject["path"] for reject in manifest["rejects"]}
     different = sorted(set(tree.paths()) ^ (images.keys() | rejected))
     for path, entry in images.items():
-        if not different and _sha256(Path(tree.root) / path) != entry["source"]:
+        if not different and file_sha256(Path(tree.root) / path) != entry["source"]:
             different = [path]
     if different:
         raise OutputError(
             f"{out}: was refined from other images than {tree.root} holds now ({different[0]} is new, gone or "
             f"changed); choose another folder, or remove this one to refine anew"
         )
-    damaged = [path for path, entry in images.items() if _sha256(out / path) != entry["refined"]]
+    damaged = [path for path, entry in images.items() if file_sha256(out / path) != entry["refined"]]
     damaged += [path for path in others if _size(out / path) != _size(Path(tree.root) / path)]
     if damaged:
         raise OutputError(
             f"{out}: {len(damaged)} files were changed or removed since it was finished, first {damaged[0]}; remove "
             f"the folder to refine anew"
         )
-
-
-def _sha256(path: Path) -> str | None:
-    """None where there is no such file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise input_error(path, error) from error
 
 
 def _size(path: Path) -> int | None:

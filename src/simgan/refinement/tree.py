@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-import simgan
 from simgan.data.left_out import MANIFEST, images_left_out
 from simgan.data.output_folder import (
     check_places,
     copy_atomically,
+    file_sha256,
     files_below,
     input_error,
     make_folder,
     output_error,
     remove_file,
     remove_temporaries,
+    wait_for_disk,
 )
 from simgan.data.trees import ImageTree, Progress, Reject, refuse_rejects
-from simgan.errors import ConfigurationError, DataError, ImageError, OutputError
-from simgan.images import PixelFormat, decode_image, encode_image, split_alpha, write_atomically
-from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX, measure_displacement
+from simgan.errors import DataError, OutputError
+from simgan.images import write_atomically
 from simgan.refinement.journal import JOURNAL, Journal, Row
 from simgan.refinement.manifest import (
     RefinementReport,
@@ -41,134 +36,55 @@ from simgan.refinement.manifest import (
     report_of,
     verify,
 )
-from simgan.weights import TILE, OutOfRange, TrainedRefiner, load_refiner
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from simgan.refinement.pipeline import Refining, in_groups, in_parallel
 
 
-def refine(
-    synthetic: ImageTree,
-    refiner: TrainedRefiner | str | Path,
-    out_dir: str | Path,
+def refine_tree(
+    tree: ImageTree,
+    refining: Refining,
+    out: Path,
+    command: Mapping[str, Any],
     *,
-    jpeg_quality: int = 95,
-    out_of_range: OutOfRange = "refuse",
-    max_reject_share: float = 0.05,
-    max_drift_px: float | None = None,
-    tile: int = TILE,
-    progress: Progress | None = None,
-    warn: Callable[[str], None] | None = None,
+    max_reject_share: float,
+    progress: Progress | None,
 ) -> RefinementReport:
-    """Write to `out_dir` the tree with every image refined: same relative paths, sizes, channels, bit depth.
-
-    `refiner` is a trained one, its file, or a run directory. Every file that is not an image of the tree (labels,
-    masks, notes) is carried byte for byte; so is an image of which every pixel stays as it was. JPEG is written
-    4:4:4 at `jpeg_quality`, everything else without loss. Images that cannot be read, or are not of the kind that
-    the refiner was trained on, are left out and listed in the report and the manifest; with `out_of_range`
-    "refuse" so are those with values outside the trained range, with "clip" such values are clipped. More than
-    `max_reject_share` of them end it with a `DataError`. With `max_drift_px`, images whose structure moved by more
-    pixels (`measures.displacement`), or was not found again, are left out and listed too, however many they are; the
-    manifest then says each image's drift.
-
-    The same call again continues an interrupted one, to the same bytes, and verifies a finished one.
-    `progress(done, total)` is called after each image, `warn(sentence)` for each warning of the report. Raises
-    `WeightsError` or `RunError` where there is no trained refiner, `ConfigurationError`, `DataError`, and
-    `OutputError` (`out_dir` inside the tree or the reverse, not empty, refined with something else, in use, disk
-    full or read-only).
-    """
-    _check_arguments(jpeg_quality, out_of_range, max_reject_share, max_drift_px, tile)
-    trained = refiner if isinstance(refiner, TrainedRefiner) else load_refiner(refiner)
-    root, out = Path(synthetic.root), Path(out_dir)
+    """`refine` for a folder: into the folder `out`, by what `command` records."""
+    root = Path(tree.root)
     check_places(root, out, "refined")
-    paths = synthetic.paths()
-    others = [path for path in synthetic.other_files() if path not in (MANIFEST, JOURNAL)]
+    paths = tree.paths()
+    others = [path for path in tree.other_files() if path not in (MANIFEST, JOURNAL)]
     lacked_before = images_left_out(root)
-    command = {
-        "root": str(root.resolve()),
-        "images": synthetic.images,
-        "refiner": trained.sha256,
-        "route": str(trained.route),
-        "jpeg_quality": jpeg_quality,
-        "out_of_range": out_of_range,
-        "max_drift_px": max_drift_px,
-        "tile": tile,
-        "simgan": simgan.__version__,
-        "torch": str(torch.__version__),
-    }
     finished = read_manifest(out)
     if finished is not None:
-        verify(finished, command, synthetic, others, out)
+        verify(finished, command, tree, others, out)
         remove_file(out / JOURNAL)
-        report = report_of(finished, synthetic, out, already_done=True)
         if progress is not None:
             progress(len(paths), len(paths))
-    else:
-        _refuse_used_folder(out)
-        make_folder(out)
-        with Journal(out, command) as journal:
-            _refuse_foreign_files(out, {*paths, *others, JOURNAL})
-            todo = _still_to_do(synthetic, paths, out, journal)
-            n_continued = len(paths) - len(todo)
-            worker = _Worker(synthetic, trained, out, jpeg_quality, out_of_range, max_drift_px, tile)
-            _refine_images(worker, paths, todo, journal, max_reject_share, progress)
-            for path in others:
-                if _stamp(root / path) != _stamp(out / path):
-                    copy_atomically(root / path, out / path)
-            notes = []
-            if (root / MANIFEST).is_file():
-                notes.append(
-                    f"{root} was refined before: its {MANIFEST} was not carried, this tree has its own"
-                )
-            rows = [journal.rows[path] for path in paths]
-            _refuse_all_drifted(synthetic, rows, max_drift_px)
-            manifest = build_manifest(
-                rows,
-                trained,
-                command,
-                n_carried=len(others),
-                lacked_before=lacked_before,
-                notes=notes,
-            )
-            write_atomically(out / MANIFEST, encode_manifest(manifest))
-            journal.remove()
-        report = report_of(manifest, synthetic, out, n_continued=n_continued)
-    if warn is not None:
-        for warning in report.warnings:
-            warn(warning)
-    return report
-
-
-def _check_arguments(
-    jpeg_quality: int, out_of_range: str, max_reject_share: float, max_drift_px: float | None, tile: int
-) -> None:
-    rules = [
-        (1 <= jpeg_quality <= 100, f"`jpeg_quality` must be from 1 to 100, not {jpeg_quality}"),
-        (
-            out_of_range in get_args(OutOfRange),
-            f"`out_of_range` must be 'refuse' or 'clip', not {out_of_range!r}",
-        ),
-        (0 <= max_reject_share <= 1, f"`max_reject_share` must be from 0 to 1, not {max_reject_share}"),
-        (
-            max_drift_px is None or 0 < max_drift_px <= REACH_PX,
-            f"`max_drift_px` must be above 0 and at most {REACH_PX} pixels, as far as drift is measured, not "
-            f"{max_drift_px}",
-        ),
-        (tile >= 1, f"`tile` must be 1 pixel or more, not {tile}"),
-    ]
-    faults = [fault for holds, fault in rules if not holds]
-    if faults:
-        raise ConfigurationError(faults)
-
-
-def _refuse_all_drifted(tree: ImageTree, rows: Iterable[Row], limit: float | None) -> None:
-    """`DataError` where no image is left: that is no refined tree, and the limit or the refiner is wrong."""
-    drifted = [row for row in rows if row.drifted]
-    if drifted and all(row.reason is not None for row in rows):
-        raise DataError(
-            f"{tree.root}: every image that could be refined drifted too far, first {drifted[0].path}, which "
-            f"{drifted[0].reason}; raise max_drift_px above {limit}, or train with a smaller objective.drift_budget_px"
+        return report_of(finished, tree, out, already_done=True)
+    _refuse_used_folder(out)
+    make_folder(out)
+    with Journal(out, command) as journal:
+        _refuse_foreign_files(out, {*paths, *others, JOURNAL})
+        todo = _still_to_do(tree, paths, out, journal)
+        files = _Files(tree, refining, out)
+        _refine_images(files, paths, todo, journal, max_reject_share, progress)
+        with closing(in_parallel(files.carry, others)) as carried:
+            deque(carried, maxlen=0)
+        notes = []
+        if (root / MANIFEST).is_file():
+            notes.append(f"{root} was refined before: its {MANIFEST} was not carried, this tree has its own")
+        manifest = build_manifest(
+            [journal.rows[path] for path in paths],
+            refining.trained,
+            command,
+            n_carried=len(others),
+            lacked_before=lacked_before,
+            notes=notes,
         )
+        wait_for_disk(out)  # once for all files, and before anything calls them finished
+        write_atomically(out / MANIFEST, encode_manifest(manifest))
+        journal.remove()
+    return report_of(manifest, tree, out, n_continued=len(paths) - len(todo))
 
 
 def _refuse_used_folder(out: Path) -> None:
@@ -192,19 +108,20 @@ def _refuse_foreign_files(out: Path, expected: set[str]) -> None:
 
 
 def _still_to_do(tree: ImageTree, paths: Iterable[str], out: Path, journal: Journal) -> list[str]:
-    """The images that have no row, whose file changed since, or whose refined file is gone."""
+    """The images that have no row, whose file changed since, or whose refined file is gone or not what it was."""
 
     def is_done(path: str) -> bool:
         row = journal.rows.get(path)
         if row is None or row.stamp != _stamp(Path(tree.root) / path):
             return False
-        return row.reason is not None or (out / path).is_file()
+        # By its bytes: until the disk has all of them, a power cut leaves what it will.
+        return row.reason is not None or file_sha256(out / path) == row.refined
 
     return [path for path in paths if not is_done(path)]
 
 
 def _refine_images(
-    worker: _Worker,
+    files: _Files,
     paths: tuple[str, ...],
     todo: list[str],
     journal: Journal,
@@ -217,134 +134,76 @@ def _refine_images(
     before = [journal.rows[path] for path in sorted(ended)]
     rejects = [Reject(row.path, row.reason) for row in before if row.reason is not None and not row.drifted]
     if rejects:
-        refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
-    with closing(_in_parallel(worker.process, todo)) as rows:
-        for row in rows:
-            done += 1
-            journal.add(row)
-            if row.reason is not None and not row.drifted:
-                rejects.append(Reject(row.path, row.reason))
-                refuse_rejects(worker.tree, rejects, len(paths), max_reject_share)
-            if progress is not None:
-                progress(done, len(paths))
-
-
-def _in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """function(item) for each item, in order, each computed by one thread with no further threads of its own.
-
-    One convolution of a small image does not keep many cores busy; and so no last bit depends on their number.
-    """
-    threads = torch.get_num_threads()
-    workers = threads + 2  # some are always waiting for the disk
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    pending: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        refuse_rejects(files.tree, rejects, len(paths), max_reject_share)
+    groups = in_groups(todo, lambda path: files.stamp(path)[0])
+    with closing(in_parallel(files.refine, groups)) as refined:
+        for rows, failure in refined:
+            for row in rows:
+                if files.stamp(row.path) != row.stamp:
+                    raise DataError(
+                        f"{Path(files.tree.root) / row.path}: was changed while it was refined: run again"
+                    )
+                done += 1
+                journal.add(row)
+                if row.reason is not None and not row.drifted:
+                    rejects.append(Reject(row.path, row.reason))
+                    refuse_rejects(files.tree, rejects, len(paths), max_reject_share)
+                if progress is not None:
+                    progress(done, len(paths))
+            if failure is not None:
+                raise failure
 
 
 @dataclass(frozen=True)
-class _Worker:
-    """What is done with one image."""
+class _Files:
+    """Image files of the tree and of the refined tree."""
 
     tree: ImageTree
-    trained: TrainedRefiner
+    refining: Refining
     out: Path
-    jpeg_quality: int
-    out_of_range: OutOfRange
-    max_drift_px: float | None
-    tile: int
 
-    def process(self, path: str) -> Row:
-        """Read, refine, write; the row that says so, or why the image was left out."""
-        source, target = Path(self.tree.root) / path, self.out / path
+    def refine(self, paths: Sequence[str]) -> tuple[list[Row], BaseException | None]:
+        """Read, refine, write; the rows that say so, or why an image was left out, and what ended it early."""
+        done: dict[str, Row] = {}
+        ended: BaseException | None = None
+        try:
+            for row, written in self.refining.refine_files(self._read(paths, done)):
+                target = self.out / row.path
+                if written is None:
+                    remove_file(target)  # one from before the synthetic image changed
+                else:
+                    make_folder(target.parent)
+                    write_atomically(target, written, durable=False)
+                done[row.path] = row
+        except BaseException as error:  # raised again when the rows are noted
+            ended = error
+        return [done[path] for path in paths if path in done], ended
+
+    def _read(self, paths: Iterable[str], done: dict[str, Row]) -> Iterator[tuple[Row, bytes]]:
+        for path in paths:
+            row = Row(path, self.stamp(path))
+            try:
+                data = (Path(self.tree.root) / path).read_bytes()
+            except OSError as error:
+                remove_file(self.out / path)
+                done[path] = replace(row, reason=f"cannot be read: {error.strerror or error}")
+            else:
+                yield row, data
+
+    def stamp(self, path: str) -> tuple[int, int]:
+        """That of a synthetic image; `DataError` where it is gone."""
+        source = Path(self.tree.root) / path
         stamp = _stamp(source)
         if stamp is None:
             raise DataError(f"{source}: is gone; it was there when refining began: run again")
-        row = Row(path, stamp)
-        try:
-            data = source.read_bytes()
-            synthetic = decode_image(data, suffix=source.suffix)
-            row = self._measured(row, synthetic)
-            refined = self.trained(synthetic, out_of_range="clip", tile=self.tile)
-            row = self._followed(row, synthetic, refined)
-            if row.drifted:
-                remove_file(target)
-                return row
-            unchanged = np.array_equal(refined, synthetic)
-            written = data if unchanged else encode_image(refined, target.suffix, self.jpeg_quality)
-        except (ImageError, OSError) as error:
-            remove_file(target)  # one from before the synthetic image changed
-            reason = (
-                f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
-            )
-            return replace(row, reason=reason)
-        make_folder(target.parent)
-        write_atomically(target, written)
-        return replace(
-            row,
-            source=hashlib.sha256(data).hexdigest(),
-            refined=hashlib.sha256(written).hexdigest(),
-            unchanged=unchanged,
-        )
+        return stamp
 
-    def _followed(self, row: Row, synthetic: NDArray[Any], refined: NDArray[Any]) -> Row:
-        """`row` with the drift of the image, and why it is left out where that is too much."""
-        if self.max_drift_px is None or min(synthetic.shape[:2]) < SMALLEST_SIDE_PX:
-            return row
-        encode = self.trained.value_range.encode
-        found = measure_displacement(*(encode(split_alpha(one)[0])[None] for one in (synthetic, refined)))
-        if found.lost[0]:
-            share = found.share_found[0]
-            reason = f"drifted: only {share:.0%} of its structure was found again after refining"
-            return replace(row, reason=reason, drifted=True)
-        if not found.measured[0]:
-            return row
-        drift = round(float(found.drift_px[0]), 4)
-        row = replace(row, drift_px=drift)
-        if drift <= self.max_drift_px:
-            return row
-        reason = f"drifted: its structure moved by {drift:.2f} px, the limit is {self.max_drift_px:g} px"
-        return replace(row, reason=reason, drifted=True)
-
-    def _measured(self, row: Row, image: NDArray[Any]) -> Row:
-        """`row` with the size and the levels of `image`; `ImageError` where it is not of the trained kind."""
-        wanted, found = self.trained.pixel_format, PixelFormat.of(image)
-        if found != wanted:
-            raise ImageError(f"is {found}, but the refiner was trained on {wanted} images")
-        colour, _ = split_alpha(image)
-        value_range = self.trained.value_range
-        low, high = int(colour.min()), int(colour.max())
-        outside = value_range.count_outside(colour)
-        if outside and self.out_of_range == "refuse":
-            raise ImageError(
-                f"{outside} values lie outside the trained range {value_range.low} to {value_range.high} (they reach "
-                f"from {low} to {high}); rescale them, or have them clipped with out_of_range='clip'"
-            )
-        values = colour.ravel().astype(np.int64)
-        off_grid = 0
-        if value_range.step > 1:
-            between = (values - value_range.low) % value_range.step != 0
-            off_grid = int(np.count_nonzero(between & ~value_range.is_invalid(values)))
-        return replace(
-            row,
-            height=colour.shape[0],
-            width=colour.shape[1],
-            values=colour.size,
-            low=low,
-            high=high,
-            total=int(values.sum()),
-            squares=int(values @ values),
-            outside=outside,
-            off_grid=off_grid,
-        )
+    def carry(self, path: str) -> None:
+        """Copy another file of the tree, unless that was done before."""
+        source, target = Path(self.tree.root) / path, self.out / path
+        # After a power cut a file may have its size and its time, and not all of its bytes.
+        if _stamp(source) != _stamp(target) or not filecmp.cmp(source, target, shallow=False):
+            copy_atomically(source, target, durable=False)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -26,6 +26,12 @@ from simgan.weights.encoding import encode
 
 TILE = 256  # bounds memory at about 130 MB for each image in work, with 64 feature maps
 
+# Pixels that are computed at once: on a processor as many as its second cache holds with 64 maps, on a GPU as many as
+# keep it busy. Images of a frequent size stand together in such a batch, and no more than that in number.
+_PIXELS_AT_ONCE = {"cpu": 2**14, "cuda": 2**19}
+_IMAGES_AT_ONCE = {"cpu": 32, "cuda": 512}
+_FREQUENT = 1 / 8  # of the training images: rarer sizes would leave most of their batches empty
+
 OutOfRange = Literal["refuse", "clip"]
 
 
@@ -75,8 +81,8 @@ class TrainedRefiner:
         as it is. Where the range has an `invalid` value, pixels of it stay, and so do those of the lowest level,
         as in training; no other pixel becomes `invalid`. Values outside the range are refused, or clipped to
         it. Images above `tile` × `tile` pixels are computed in tiles. The result of an image does not depend on
-        the images beside it. `DataError` where the images are not of the trained kind, `WeightsError` where the
-        refiner computes what is not a number.
+        the images beside it, see `compute_batch`. `DataError` where the images are not of the trained kind,
+        `WeightsError` where the refiner computes what is not a number.
         """
         batch = self._as_batch(images)
         refined = batch.copy()
@@ -90,9 +96,24 @@ class TrainedRefiner:
                 f"(they reach from {synthetic.min()} to {synthetic.max()}); rescale the images like the "
                 f"training images, or have such values clipped with out_of_range='clip'"
             )
-        for i, image in enumerate(synthetic):
-            refined[i, ..., :colours] = self._refine_image(image, tile)
+        size = self.compute_batch(*synthetic.shape[1:3])
+        for start in range(0, len(synthetic), size):
+            part = slice(start, start + size)
+            refined[part, ..., :colours] = self._refine_batch(synthetic[part], size, tile)
         return refined.reshape(images.shape)
+
+    def compute_batch(self, height: int, width: int) -> int:
+        """How many images of that size the network computes at once; fewer are filled up with empty ones.
+
+        Libraries choose the order of their sums by the size of the batch: an image's last bit, and now and then a
+        grey level, would depend on how many images happen to stand beside it. So the size of the batch is a function
+        of the image's size alone: of 8 for 35×55 on a processor, 1 for sizes that were rare in training.
+        """
+        assert self.route is not None
+        scan, device = self.training_scan, self.route.device.type
+        if scan.sizes.get((height, width), 0) < _FREQUENT * scan.n:
+            return 1
+        return min(max(_PIXELS_AT_ONCE[device] // (height * width), 1), _IMAGES_AT_ONCE[device])
 
     def _as_batch(self, images: NDArray[Any]) -> NDArray[Any]:
         """(N, H, W, C), or `DataError`."""
@@ -114,15 +135,12 @@ class TrainedRefiner:
         return batch
 
     @torch.inference_mode()
-    def _refine_image(self, synthetic: NDArray[Any], tile: int) -> NDArray[Any]:
-        """Native (H, W, C) → the same, refined.
-
-        One image at a time: libraries choose the order of their sums by the size of the batch, so that an
-        image's last bit, and now and then a grey level, would depend on the images beside it. On processors
-        larger batches were measured to be no faster.
-        """
+    def _refine_batch(self, synthetic: NDArray[Any], size: int, tile: int) -> NDArray[Any]:
+        """Native (n, H, W, C) → the same, refined; n is at most `size`, the number that is computed."""
         assert self.route is not None
-        x = torch.from_numpy(self.value_range.encode(synthetic).transpose(2, 0, 1)[None].copy())
+        n, height, width, channels = synthetic.shape
+        x = torch.zeros(size, channels, height, width)
+        x[:n] = torch.from_numpy(self.value_range.encode(synthetic)).permute(0, 3, 1, 2)
         with self.route.autocast():
             refined = apply_tiled(
                 self.network,
@@ -130,7 +148,7 @@ class TrainedRefiner:
                 receptive_field=self.refiner.receptive_field,
                 tile=tile,
             )
-        values = refined[0].float().cpu().numpy().transpose(1, 2, 0)
+        values = refined[:n].float().cpu().permute(0, 2, 3, 1).numpy()
         if not np.isfinite(values).all():
             raise WeightsError(
                 "the refiner computes values that are not numbers for these images: its weights are damaged "
