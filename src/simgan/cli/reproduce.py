@@ -7,7 +7,6 @@ from typing import Literal
 
 from cyclopts import App
 
-import simgan
 from simgan.cli.arguments import NO_SWITCHES, Flag, Switches
 from simgan.cli.printing import show
 from simgan.cli.progress import showing_progress
@@ -41,13 +40,14 @@ def gaze(
     :param scale: smoke (minutes, only shows that it runs), small (two CPU cores), paper (all data, for a GPU).
     :param pseudo_real: Real and test were drawn by a simulator: say so on every page.
     """
+    from simgan.data.trees import ImageTree
     from simgan.studies.gaze import describe, reproduce_gaze
 
     with showing_progress("reproducing") as display:
         record = reproduce_gaze(
-            simgan.ImageTree(synthetic, images),
-            simgan.ImageTree(real, real_images),
-            simgan.ImageTree(test, real_images),
+            ImageTree(synthetic, images),
+            ImageTree(real, real_images),
+            ImageTree(test, real_images),
             out,
             scale=scale,
             pseudo_real=pseudo_real,
