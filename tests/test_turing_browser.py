@@ -133,9 +133,7 @@ def test_forty_trials_killed_and_continued_in_the_middle_lose_no_answer(mortal: 
         if k == 17:  # in the middle of an answer: the server dies, and is started again
             mortal.stop(signal.SIGKILL)
             page.keyboard.press("ArrowLeft" if said[-1] == "real" else "ArrowRight")
-            page.wait_for_function(
-                "document.querySelector('#trouble').textContent.includes('does not answer')"
-            )
+            page.locator("#trouble", has_text="does not answer").wait_for()
             mortal.start()
         elif k == 29:  # and once with the page gone as well
             page.keyboard.press("ArrowLeft" if said[-1] == "real" else "ArrowRight")

@@ -61,12 +61,15 @@ def find_shards(root: str | Path) -> ShardFiles | None:
     if not path.is_dir():
         return None
     names = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.name.endswith(SUFFIX) and entry.is_file():
-                names.append(entry.name)
-            elif entry.name not in (MANIFEST, INDEX):
-                return None
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX) and entry.is_file():
+                    names.append(entry.name)
+                elif entry.name not in (MANIFEST, INDEX):
+                    return None
+    except OSError:
+        return None  # listing its images says why
     return ShardFiles(path, tuple(sorted(names))) if names else None
 
 
