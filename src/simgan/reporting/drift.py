@@ -90,8 +90,10 @@ def _beside(drift: dict[str, Any], downstream: dict[str, Any] | None) -> str:
 
 
 def worst_captions(drift: dict[str, Any] | None) -> dict[str, str]:
-    """path → "moved by 1.24 px", the largest drift first; empty where drift was not measured."""
-    if drift is None:
+    """path → "moved by 1.24 px", the largest drift first; empty where drift was not measured, or no structure could be
+    followed in any image: then none is worse than another.
+    """
+    if drift is None or drift["structure"]["mean"] is None:
         return {}
     return {
         case["path"]: "structure not found again"
