@@ -14,7 +14,7 @@ visual domain adaptation", ICLR 2018; the bias is our own form of their class ba
 dropout and the statistics of its batch. β is bounded so that π need not be exact: readings that
 are sure by more than 3 nats stay, whatever the balance.
 
-Where it ends depends on where it starts: one start in three leaves some group of images misread. Such a T̄ stays in
+Where it ends depends on where it starts: some starts leave a group of images misread. Such a T̄ stays in
 doubt, H(p) = −Σ p log p, and that is seen without labels.
 """
 
