@@ -6,6 +6,7 @@ ReLU as passes of their own cost as much again, on processors with matrix units 
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -15,10 +16,20 @@ from torch.nn.functional import pad
 _MAPS_TOGETHER = 8  # what the kernels for GPUs take; fewer input maps are filled up with zeros
 
 
+def in_sequence(modules: nn.Sequential, features: Tensor) -> Tensor:
+    """`modules(features)`, each convolution together with the ReLU that follows it."""
+    for module, following in zip_longest(modules, [*modules][1:]):
+        if isinstance(module, nn.Conv2d) and isinstance(following, nn.ReLU):
+            features = relu_of(module, features)
+        elif not isinstance(module, nn.ReLU):
+            features = module(features)
+    return features
+
+
 def relu_of(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None = None) -> Tensor:
     """ReLU(convolution(features) + residual); residual has the shape of the result, or is None.
 
-    Under autocast to bf16 in one kernel, otherwise one operation after the other. Stride 1, padding "same".
+    Under autocast to bf16 in one kernel, otherwise one operation after the other. Padding (kernel − 1)/2.
     """
     if _has_fused_kernel(convolution, features):
         return _fused(convolution, features, residual)
@@ -35,7 +46,7 @@ def _has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
     if any(side % 2 == 0 for side in convolution.kernel_size):  # padded unevenly
         return False
     if kind == "cuda":  # pragma: cuda
-        return convolution.out_channels % _MAPS_TOGETHER == 0
+        return convolution.out_channels % _MAPS_TOGETHER == 0 and convolution.stride == (1, 1)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -48,10 +59,10 @@ def _fused(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None) ->
         if missing:  # pragma: cuda
             weight, features = (pad(maps, (0, 0, 0, 0, 0, missing)) for maps in (weight, features))
         weight, features = (m.contiguous(memory_format=torch.channels_last) for m in (weight, features))
-        padding = [side // 2 for side in convolution.kernel_size]
+        stride, padding = [*convolution.stride], [side // 2 for side in convolution.kernel_size]
         added = None if residual is None else residual.bfloat16()
         bias = convolution.bias.bfloat16()
-        out: Tensor = _FusedConvolution.apply(features, weight, bias, added, padding)  # type: ignore[no-untyped-call]
+        out: Tensor = _FusedConvolution.apply(features, weight, bias, added, stride, padding)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -60,12 +71,18 @@ class _FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, padding: list[int]
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        stride: list[int],
+        padding: list[int],
     ) -> Tensor:
         kernel = _in_one_kernel_on_gpu if features.is_cuda else _in_one_kernel_on_cpu
-        out = kernel(features, weight, bias, residual, padding)
+        out = kernel(features, weight, bias, residual, stride, padding)
         ctx.save_for_backward(features, weight, out)
-        ctx.padding = padding
+        ctx.stride, ctx.padding = stride, padding
         return out
 
     @staticmethod
@@ -77,7 +94,7 @@ class _FusedConvolution(torch.autograd.Function):
             features,
             weight,
             [len(weight)],
-            [1, 1],
+            ctx.stride,
             ctx.padding,
             [1, 1],
             False,
@@ -85,26 +102,36 @@ class _FusedConvolution(torch.autograd.Function):
             1,
             list(ctx.needs_input_grad[:3]),
         )
-        return (*into, gradient if ctx.needs_input_grad[3] else None, None)
+        return (*into, gradient if ctx.needs_input_grad[3] else None, None, None)
 
 
 def _in_one_kernel_on_cpu(
-    features: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, padding: list[int]
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    stride: list[int],
+    padding: list[int],
 ) -> Tensor:
     convolve, ones = torch.ops.mkldnn._convolution_pointwise, [1, 1]
     if residual is None:
-        out: Tensor = convolve(features, weight, bias, padding, ones, ones, 1, "relu", [], "")
+        out: Tensor = convolve(features, weight, bias, padding, stride, ones, 1, "relu", [], "")
     else:
         out = convolve.binary(
-            features, residual, weight, bias, padding, ones, ones, 1, "add", 1.0, "relu", [], ""
+            features, residual, weight, bias, padding, stride, ones, 1, "add", 1.0, "relu", [], ""
         )
     return out
 
 
 def _in_one_kernel_on_gpu(
-    features: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, padding: list[int]
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    stride: list[int],
+    padding: list[int],
 ) -> Tensor:  # pragma: cuda
     ones = [1, 1]
     if residual is None:
-        return torch.cudnn_convolution_relu(features, weight, bias, ones, padding, ones, 1)
-    return torch.cudnn_convolution_add_relu(features, weight, residual, 1.0, bias, ones, padding, ones, 1)
+        return torch.cudnn_convolution_relu(features, weight, bias, stride, padding, ones, 1)
+    return torch.cudnn_convolution_add_relu(features, weight, residual, 1.0, bias, stride, padding, ones, 1)
