@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from simgan.nn import fused
-from simgan.nn.fused import in_sequence, relu_of
+from simgan.nn.fused import in_sequence, relu_of, residual_block
 from simgan.nn.route import has_bfloat16_units
 
 CPU = torch.device("cpu")
@@ -60,11 +60,42 @@ def test_the_fused_kernel_and_its_gradients_are_those_of_float64(
         assert float((a.double() - b).norm() / b.norm()) < bound
 
 
+@needs_units
+@pytest.mark.parametrize("kernels", [(3, 3), (7, 7), (3, 5)])
+def test_a_fused_block_and_its_gradients_are_those_of_float64(kernels: tuple[int, int]) -> None:
+    first, second = (convolution_of(16, kernel) for kernel in kernels)
+    features, ahead = maps(3, 16, 9, 11), maps(3, 16, 9, 11, seed=2)
+
+    def results(dtype: torch.dtype) -> list[Tensor]:
+        leaves = [features.to(dtype).requires_grad_(), *first.parameters(), *second.parameters()]
+        out = residual_block(first, second, leaves[0])
+        return [out.detach(), *torch.autograd.grad(out, leaves, ahead.to(out.dtype))]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = results(torch.float32)
+    first.double(), second.double()
+    for a, b, bound in zip(found, results(torch.float64), [0.01, *[0.1] * len(found)], strict=False):
+        assert float((a.double() - b).norm() / b.norm()) < bound
+
+
+@needs_units
+def test_a_fused_block_gives_gradients_to_those_who_want_them_alone() -> None:
+    first, second = convolution_of(16, 3), convolution_of(16, 3).requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        residual_block(first, second, maps(2, 16, 5, 6)).float().sum().backward()
+    assert all(weights.grad is not None for weights in first.parameters())
+    assert all(weights.grad is None for weights in second.parameters())
+
+
 def test_outside_of_bf16_autocast_it_is_one_operation_after_the_other() -> None:
     convolution, features, residual = convolution_of(16, 3), maps(2, 16, 5, 6), maps(2, 16, 5, 6, seed=1)
     assert torch.equal(relu_of(convolution, features), torch.relu(convolution(features)))
     wanted = torch.relu(convolution(features) + residual)
     assert torch.equal(relu_of(convolution, features, residual), wanted)
+    hidden = relu_of(convolution, features)
+    assert torch.equal(
+        residual_block(convolution, convolution, features), relu_of(convolution, hidden, features)
+    )
 
 
 def test_without_units_or_bias_there_is_no_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,75 @@ class _FusedConvolution(torch.autograd.Function):
         return (*into, gradient if ctx.needs_input_grad[3] else None, None, None)
 
 
+def residual_block(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
+    """ReLU(second(ReLU(first(x))) + x), x = `features`: one function where both have a fused kernel on a processor."""
+    if features.device.type == "cpu" and all(_has_fused_kernel(one, features) for one in (first, second)):
+        with torch.autocast("cpu", enabled=False):
+            parameters = [cast for one in (first, second) for cast in _cast(one)]
+            paddings = [[side // 2 for side in one.kernel_size] for one in (first, second)]
+            features = features.bfloat16().contiguous(memory_format=torch.channels_last)
+            out: Tensor = _FusedBlock.apply(features, *parameters, paddings)  # type: ignore[no-untyped-call]
+            return out
+    return relu_of(second, relu_of(first, features), residual=features)
+
+
+def _cast(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert convolution.bias is not None
+    weight = convolution.weight.bfloat16().contiguous(memory_format=torch.channels_last)
+    return weight, convolution.bias.bfloat16()
+
+
+class _FusedBlock(torch.autograd.Function):
+    """h = ReLU(w₁ ∗ x + b₁), out = ReLU(w₂ ∗ h + b₂ + x).
+
+    Backward, with ᵀ a kernel turned by 180° and its maps exchanged, which makes the gradient of a convolution one
+    itself: the sum at the fork is then done by its kernel, too.
+
+        g₂ = g·[out > 0]    g₁ = (w₂ᵀ ∗ g₂)·[h > 0]    gradient of x = w₁ᵀ ∗ g₁ + g₂
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, paddings: list[list[int]]
+    ) -> Tensor:
+        hidden = _in_one_kernel_on_cpu(x, w1, b1, None, [1, 1], paddings[0])
+        out = _in_one_kernel_on_cpu(hidden, w2, b2, x, [1, 1], paddings[1])
+        ctx.save_for_backward(x, w1, hidden, w2, out)
+        ctx.paddings = paddings
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, w1, hidden, w2, out = ctx.saved_tensors
+        ones, convolve = [1, 1], torch.ops.mkldnn._convolution_pointwise
+        after = torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        within = convolve(after, _turned(w2), None, ctx.paddings[1], ones, ones, 1, "none", [], "")
+        torch.ops.aten.threshold_backward.grad_input(within, hidden, 0, grad_input=within)
+        into = None
+        if ctx.needs_input_grad[0]:
+            into = convolve.binary(
+                within, after, _turned(w1), None, ctx.paddings[0], ones, ones, 1, "add", 1.0, None, [], ""
+            )
+        of_first = _of_parameters(within, x, w1, ctx.paddings[0], ctx.needs_input_grad[1:3])
+        of_second = _of_parameters(after, hidden, w2, ctx.paddings[1], ctx.needs_input_grad[3:5])
+        return (into, *of_first, *of_second, None)
+
+
+def _turned(weight: Tensor) -> Tensor:
+    return weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _of_parameters(
+    gradient: Tensor, features: Tensor, weight: Tensor, padding: list[int], wanted: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of weight and bias, where they are wanted."""
+    ones = [1, 1]
+    _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+        gradient, features, weight, [len(weight)], ones, padding, ones, False, [0, 0], 1, [False, *wanted]
+    )
+    return of_weight, of_bias
+
+
 def _in_one_kernel_on_cpu(
     features: Tensor,
     weight: Tensor,
