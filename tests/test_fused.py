@@ -101,12 +101,12 @@ def test_outside_of_bf16_autocast_it_is_one_operation_after_the_other() -> None:
 def test_without_units_or_bias_there_is_no_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     features = maps(2, 16, 5, 6)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not fused._has_fused_kernel(nn.Conv2d(16, 16, 3, bias=False), features)
-        assert not fused._has_fused_kernel(convolution_of(16, 3), features.to("meta"))
+        assert not fused.has_fused_kernel(nn.Conv2d(16, 16, 3, bias=False), features)
+        assert not fused.has_fused_kernel(convolution_of(16, 3), features.to("meta"))
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
-        assert not fused._has_fused_kernel(convolution_of(16, 3), features)
+        assert not fused.has_fused_kernel(convolution_of(16, 3), features)
     with torch.autocast("cpu", torch.float16):
-        assert not fused._has_fused_kernel(convolution_of(16, 3), features)
+        assert not fused.has_fused_kernel(convolution_of(16, 3), features)
 
 
 @pytest.mark.parametrize("enabled", [False, pytest.param(True, marks=needs_units)])

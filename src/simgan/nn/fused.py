@@ -31,13 +31,14 @@ def relu_of(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None = 
 
     Under autocast to bf16 in one kernel, otherwise one operation after the other. Padding (kernel − 1)/2.
     """
-    if _has_fused_kernel(convolution, features):
+    if has_fused_kernel(convolution, features):
         return _fused(convolution, features, residual)
     out: Tensor = convolution(features)
     return torch.relu(out if residual is None else out + residual)
 
 
-def _has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
+def has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
+    """Whether there is one for them, here and under the autocast that is on."""
     kind = features.device.type
     if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind) or convolution.bias is None:
         return False
@@ -79,7 +80,7 @@ class _FusedConvolution(torch.autograd.Function):
         stride: list[int],
         padding: list[int],
     ) -> Tensor:
-        kernel = _in_one_kernel_on_gpu if features.is_cuda else _in_one_kernel_on_cpu
+        kernel = _in_one_kernel_on_gpu if features.is_cuda else in_one_kernel_on_cpu
         out = kernel(features, weight, bias, residual, stride, padding)
         ctx.save_for_backward(features, weight, out)
         ctx.stride, ctx.padding = stride, padding
@@ -107,7 +108,7 @@ class _FusedConvolution(torch.autograd.Function):
 
 def residual_block(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
     """ReLU(second(ReLU(first(x))) + x), x = `features`: one function where both have a fused kernel on a processor."""
-    if features.device.type == "cpu" and all(_has_fused_kernel(one, features) for one in (first, second)):
+    if features.device.type == "cpu" and all(has_fused_kernel(one, features) for one in (first, second)):
         with torch.autocast("cpu", enabled=False):
             parameters = [cast for one in (first, second) for cast in _cast(one)]
             paddings = [[side // 2 for side in one.kernel_size] for one in (first, second)]
@@ -136,8 +137,8 @@ class _FusedBlock(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, paddings: list[list[int]]
     ) -> Tensor:
-        hidden = _in_one_kernel_on_cpu(x, w1, b1, None, [1, 1], paddings[0])
-        out = _in_one_kernel_on_cpu(hidden, w2, b2, x, [1, 1], paddings[1])
+        hidden = in_one_kernel_on_cpu(x, w1, b1, None, [1, 1], paddings[0])
+        out = in_one_kernel_on_cpu(hidden, w2, b2, x, [1, 1], paddings[1])
         ctx.save_for_backward(x, w1, hidden, w2, out)
         ctx.paddings = paddings
         return out
@@ -174,7 +175,7 @@ def _of_parameters(
     return of_weight, of_bias
 
 
-def _in_one_kernel_on_cpu(
+def in_one_kernel_on_cpu(
     features: Tensor,
     weight: Tensor,
     bias: Tensor,
