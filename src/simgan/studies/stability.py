@@ -157,9 +157,9 @@ def main() -> None:
             say(f"unit {unit.name}: {', '.join(missing)}")
             sets = TASKS[task].open(unit.data)
             if "run" in missing:
-                do_run(unit, sets, {})
+                do_run(unit, sets)
             if "candidates" in missing:
-                do_candidates(unit, sets, {})
+                do_candidates(unit, sets)
         write_results(chosen.results)
     print(json.dumps(write_results(chosen.results), indent=1, ensure_ascii=False))
 

@@ -112,12 +112,12 @@ class Unit:
         return self.folder / f"{part}.json"
 
 
-def do_run(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> None:
+def do_run(unit: Unit, sets: SimToReal) -> None:
     """Part *run*: `evaluation.json`, `evaluation.npz`, and last `run.json`."""
     task, started = TASKS[unit.task], time.monotonic()
     record: dict[str, Any] = {"task": unit.task, "seed": unit.seed, "diverged": None}
     try:
-        kept_step, refiner = _train(unit, sets, overrides)
+        kept_step, refiner = _train(unit, sets)
     except TrainingError as error:
         write_json(unit.record("run"), record | {"diverged": str(error)})
         return
@@ -147,6 +147,7 @@ def do_run(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> None:
         # Where the study ran is of no interest later.
         told = json.loads(json.dumps(evaluation.record).replace(f"{unit.work}/", ""))
         evaluation = replace(evaluation, record=told)
+    unit.folder.mkdir(parents=True, exist_ok=True)
     evaluation.save(unit.folder / "evaluation.json")
     record |= {
         "kept_step": kept_step,
@@ -162,11 +163,11 @@ def do_run(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> None:
     shutil.rmtree(refined.root)
 
 
-def do_candidates(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> None:
+def do_candidates(unit: Unit, sets: SimToReal) -> None:
     """Part *candidates*: `candidates-dev.npz`, `candidates-test.npz`, and last `candidates.json`."""
     task, started = TASKS[unit.task], time.monotonic()
     try:
-        _train(unit, sets, overrides)
+        _train(unit, sets)
     except TrainingError:  # part *run* says it
         return
     files = sorted(unit.candidates.glob("step_*.safetensors"))
@@ -199,6 +200,7 @@ def do_candidates(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> Non
             assert images is not None
             pixels = images.encode(inputs.value_range)
             errors[part][name] = model.errors(pixels, values_of(images))[None]
+    unit.folder.mkdir(parents=True, exist_ok=True)
     for part, images in (("dev", inputs.dev), ("test", inputs.test)):
         assert images is not None
         labels = _labels(images)
@@ -232,7 +234,7 @@ def _labels(images: ImageSet) -> Labels:
     return images.labels
 
 
-def _train(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> tuple[int, Path]:
+def _train(unit: Unit, sets: SimToReal) -> tuple[int, Path]:
     """The run's kept step and refiner; trained, continued, or there already. Refiners of all checkpoints are kept."""
 
     def keep(candidate: Candidate, refiner: TrainedRefiner) -> None:
@@ -246,7 +248,7 @@ def _train(unit: Unit, sets: SimToReal, overrides: dict[str, Any]) -> tuple[int,
         run_dir=unit.run_dir,
         synthetic=sets.synthetic,
         real=sets.unlabelled,
-        overrides={**sets.settings, "seed": unit.seed, **overrides},
+        overrides={**sets.settings, "seed": unit.seed},
         warn=say,
         judged=keep,
     )
