@@ -140,15 +140,22 @@ def test_a_run_collapses_by_divergence_lost_diversity_or_harm_of_two_standard_er
     assert not slightly["helps"]
 
 
-def test_a_task_counts_its_runs_and_its_median_is_over_those_with_a_gap() -> None:
-    def one(closed: float | None, **changed: Any) -> dict[str, Any]:
-        return {"collapse": None, "helps": True, "gap_closed": closed} | changed
+def test_a_task_counts_its_runs_and_takes_the_median_of_the_pooled_gap() -> None:
+    def one(**changed: Any) -> dict[str, Any]:
+        return {"collapse": None, "helps": True} | changed
 
-    verdict = verdict_of_task([one(0.4), one(0.6), one(None, helps=False), one(0.7, collapse="why")])
+    pooled = {"gap_closed": {"median": 0.6}}
+    verdict = verdict_of_task([one(), one(), one(helps=False), one(collapse="why")], pooled)
     assert verdict == {
         "n_runs": 4, "n_collapsed": 1, "n_helping": 3, "median_gap_closed": 0.6, "reaches_goal": True
     }  # fmt: skip
-    assert verdict_of_task([one(None)])["reaches_goal"] is None
+    assert not verdict_of_task([one()], {"gap_closed": {"median": 0.49}})["reaches_goal"]
+    for without in ({"gap_closed": None}, None):
+        assert verdict_of_task([one()], without)["reaches_goal"] is None
+
+
+def test_without_a_gap_there_is_no_share_of_it() -> None:
+    assert judge_run(RECORD, outcomes(0.2, 0.1, real=0.2))["gap_closed"] is None
 
 
 def test_diversity_is_the_spread_over_images_as_a_share_of_the_synthetic_ones(tmp_path: Path) -> None:

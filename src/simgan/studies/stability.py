@@ -49,7 +49,8 @@ def pool_units(results: Path) -> dict[str, Any]:
             runs.append(_row(record, evaluation, verdict))
             evaluations += [] if evaluation is None else [evaluation]
         if verdicts:
-            tasks[task] = {"downstream": _pool(evaluations), "verdict": verdict_of_task(verdicts)}
+            downstream = _pool(evaluations)
+            tasks[task] = {"downstream": downstream, "verdict": verdict_of_task(verdicts, downstream)}
     counts = ("n_runs", "n_collapsed", "n_helping")
     scores = [_read_scores(folder) for task in TASKS for folder in _folders(results, task, "candidates")]
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simgan.evaluation import Outcomes, summarize
+from simgan.evaluation import Outcomes
 from simgan.measures import bootstrap
 
 LEAST_DIVERSITY = 0.5  # of the synthetic set's
@@ -21,7 +21,7 @@ def judge_run(record: dict[str, Any], outcomes: Outcomes | None) -> dict[str, An
     collapse: None, or why: losses that are no numbers, a refined set with under half of the synthetic one's diversity,
     or models trained on it worse than those trained on synthetic images by two standard errors (bootstrap over task
     seeds and groups of test images). gain: e_synthetic − e_refined, both augmented, with its standard error; `helps`
-    where it is above 0. gap_closed: None where the gap is within two standard errors.
+    where it is above 0. gap_closed: the share of the gap to real, None where real images do no better.
     """
     if outcomes is None:
         why = f"losses are no numbers: {record['diverged']}"
@@ -35,24 +35,26 @@ def judge_run(record: dict[str, Any], outcomes: Outcomes | None) -> dict[str, An
         collapse = f"refined images have {record['diversity']:.0%} of the synthetic ones' diversity"
     elif gain < -STANDARD_ERRORS * standard_error:
         collapse = f"worse than synthetic by {-gain:.4g}, standard error {standard_error:.2g}"
-    closed = summarize([outcomes], seed=record["seed"])["gap_closed"]
+    gap = float(errors["synthetic"].mean() - errors["real"].mean())
     return {
         "collapse": collapse,
         "gain": gain,
         "standard_error": standard_error,
         "helps": gain > 0,
-        "gap_closed": None if closed is None else closed["median"],
+        "gap_closed": gain / gap if gap > 0 else None,
     }
 
 
-def verdict_of_task(verdicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts over the runs of a task, and whether its median gap closed reaches the goal (None: not said)."""
-    closed = [one["gap_closed"] for one in verdicts if one["gap_closed"] is not None]
-    median = float(np.median(closed)) if closed else None
+def verdict_of_task(verdicts: Sequence[dict[str, Any]], downstream: dict[str, Any] | None) -> dict[str, Any]:
+    """Counts over the runs of a task, and whether the median gap closed reaches the goal.
+
+    downstream: `summarize` over its runs. The median and the answer are None where that says that there is no gap.
+    """
+    closed = None if downstream is None else downstream["gap_closed"]
     return {
         "n_runs": len(verdicts),
         "n_collapsed": sum(one["collapse"] is not None for one in verdicts),
         "n_helping": sum(one["helps"] for one in verdicts),
-        "median_gap_closed": median,
-        "reaches_goal": None if median is None else median >= GAP_GOAL,
+        "median_gap_closed": None if closed is None else closed["median"],
+        "reaches_goal": None if closed is None else closed["median"] >= GAP_GOAL,
     }
