@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import stability  # beside this file
+
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "results"
 PAGE = Path(__file__).parent / "results.md"
 
@@ -62,6 +64,10 @@ def results_page() -> str:
         path = FOLDER / f"gap-{task}" / "pooled.json"
         if path.exists():
             parts.append(_task(task, title, about, json.loads(path.read_text(encoding="utf-8"))))
+    held = FOLDER / "stability" / "pooled.json"
+    if held.exists():
+        reads = (held.parent / "test_reads.csv").read_text(encoding="utf-8").count("\n") - 1
+        parts.append(stability.section(json.loads(held.read_text(encoding="utf-8")), reads))
     choice = FOLDER / "choose_default.csv"
     if choice.exists():
         with choice.open(newline="", encoding="utf-8") as file:
@@ -133,4 +139,8 @@ def _choice(rows: list[dict[str, str]]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(results_page(), encoding="utf-8")
+    held = FOLDER / "stability" / "pooled.json"
+    if held.exists():
+        pooled = json.loads(held.read_text(encoding="utf-8"))
+        (PAGE.parent / stability.PLOT).write_text(stability.plot(pooled), encoding="utf-8")
     print(f"wrote {PAGE}", file=sys.stderr)

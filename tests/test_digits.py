@@ -12,7 +12,7 @@ import pytest
 
 from simgan.errors import ConfigurationError, DataError, MissingExtraError
 from simgan.images import read_image
-from simgan.simulators import digits
+from simgan.simulators import digits, fonts
 from simgan.simulators.digits import LEVEL_STEP, draw_digit, draw_digits, simulate_digits
 
 # What the pictures are drawn with: other versions may rasterize an edge differently.
@@ -61,8 +61,8 @@ def test_digits_are_8_by_8_with_0_to_16_like_those_of_scikit_learn() -> None:
 def test_classes_take_turns_and_every_face_is_used() -> None:
     drawn = list(draw_digits(300, 2))
     assert [one.digit for one in drawn] == [index % 10 for index in range(300)]
-    assert {one.face for one in drawn} == {face for face, _ in digits._fonts()}
-    assert len(digits._fonts()) == 13
+    assert {one.face for one in drawn} == set(digits._FACES)
+    assert len(digits._FACES) == 13
 
 
 def test_the_labels_say_what_was_drawn() -> None:
@@ -116,18 +116,18 @@ def test_simulating_twice_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_extra_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    digits._fonts.cache_clear()
-    monkeypatch.setattr(digits, "find_spec", lambda _: None)
+    fonts.load_font.cache_clear()
+    monkeypatch.setattr(fonts, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"fonts of matplotlib.*simgan\[report\]"):
-        digits._fonts()
+        fonts.load_font("DejaVuSans", 12)
 
 
 def test_a_missing_font_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    digits._fonts.cache_clear()
+    fonts.load_font.cache_clear()
     spec = importlib.util.spec_from_file_location("matplotlib", tmp_path / "__init__.py")
-    monkeypatch.setattr(digits, "find_spec", lambda _: spec)
+    monkeypatch.setattr(fonts, "find_spec", lambda _: spec)
     with pytest.raises(DataError, match=r"the font .*DejaVuSans\.ttf is missing; reinstall matplotlib"):
-        digits._fonts()
+        fonts.load_font("DejaVuSans", 12)
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from simgan.data.labels import read_labels
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, OutputError
 from simgan.images import read_image
+from simgan.simulators import simulation_folder
 from simgan.simulators.eyes import EyeBatch, simulate_eyes, write_eyes, writing
 from simgan.simulators.eyes.annotations import label_table, unityeyes_annotations
 
@@ -214,7 +215,9 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(writing.os, "replace", full)
-    monkeypatch.setattr(writing, "write_atomically", lambda path, data: Path(path).write_bytes(data))
+    monkeypatch.setattr(
+        simulation_folder, "write_atomically", lambda path, data: Path(path).write_bytes(data)
+    )
     with pytest.raises(OutputError, match=r"No space left on device.*run the same command again"):
         write_eyes(tmp_path / "eyes", count=1)
     assert list((tmp_path / "eyes" / "images").iterdir()) == []

@@ -13,8 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from simgan.errors import ConfigurationError
 from simgan.simulators import eyes
-from simgan.simulators.eyes import LOOKS, EyeBatch, simulate_eyes
-from simgan.simulators.eyes.draws import (
+from simgan.simulators.draws import (
     Chance,
     LogUniform,
     Normal,
@@ -24,6 +23,7 @@ from simgan.simulators.eyes.draws import (
     bell_noise,
     uniform_numbers,
 )
+from simgan.simulators.eyes import LOOKS, EyeBatch, simulate_eyes
 from simgan.simulators.eyes.landmarks import Landmarks, find_landmarks, visible_share
 from simgan.simulators.eyes.looks import draw_parameters, persons_of
 from simgan.simulators.eyes.scene import Scene, build_scene

@@ -1,4 +1,4 @@
-"""The verbs that bring their own data: digits and eyes drawn from code, and the demo on digits."""
+"""The verbs that bring their own data: digits, eyes and signs drawn from code, and the demo on digits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from simgan.cli.arguments import NO_SWITCHES, Switches
 from simgan.cli.eyes import eyes
 from simgan.cli.printing import OWN_FOLDERS, describe_evaluation, show
 from simgan.cli.progress import showing_progress
+from simgan.cli.signs import signs
 from simgan.errors import OutputError
 
 simulate = App(name="simulate", help="Draw labelled synthetic images from code.")
 simulate.command(eyes)
+simulate.command(signs)
 
 
 @simulate.command

@@ -13,16 +13,16 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from simgan.errors import ConfigurationError, DataError, MissingExtraError
+from simgan.errors import ConfigurationError
 from simgan.images import encode_image, write_atomically
+from simgan.simulators.fonts import PILLOWS, load_font
 
 VERSION = 1  # raise it whenever the same seed would draw something else
 
@@ -33,10 +33,9 @@ LEVEL_STEP = 15  # files hold level × 15 (0..240), so that people can see them
 _CANVAS = 192  # drawn this large, so that pose and stroke are smooth before the bitmap
 _GLYPH = 112
 
-# Text faces of the fonts that the matplotlib wheel carries; Pillow's own face is added to them.
 _FACES = (
     "DejaVuSans", "DejaVuSans-Oblique", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSerif",
-    "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "cmr10", "cmss10", "cmti10", "cmtt10",
+    "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "cmr10", "cmss10", "cmti10", "cmtt10", PILLOWS,
 )  # fmt: skip
 
 
@@ -58,30 +57,11 @@ class Digit:
     blur_px: float
 
 
-@lru_cache(maxsize=1)
-def _fonts() -> tuple[tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont], ...]:
-    spec = find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise MissingExtraError(
-            "drawing digits needs the fonts of matplotlib, which is not installed; "
-            "install it with: pip install 'simgan[report]'"
-        )
-    folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
-    fonts: list[tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]] = []
-    for face in _FACES:
-        path = folder / f"{face}.ttf"
-        if not path.is_file():
-            raise DataError(f"the font {path} is missing; reinstall matplotlib")
-        fonts.append((face, ImageFont.truetype(str(path), _GLYPH)))
-    fonts.append(("Aileron", ImageFont.load_default(_GLYPH)))
-    return tuple(fonts)
-
-
 @lru_cache(maxsize=256)
 def _glyph(face: int, digit: int) -> NDArray[np.float32]:
     """Signed distance to the glyph's edge on the canvas, in canvas pixels, positive inside."""
     canvas = Image.new("L", (_CANVAS, _CANVAS), 0)
-    font = _fonts()[face][1]
+    font = load_font(_FACES[face], _GLYPH)
     ImageDraw.Draw(canvas).text((_CANVAS / 2, _CANVAS / 2), str(digit), fill=255, font=font, anchor="mm")
     inside = (np.asarray(canvas) >= 128).astype(np.uint8)
     distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(
@@ -98,7 +78,7 @@ def draw_digit(seed: int, index: int) -> Digit:
     """
     random = np.random.default_rng((VERSION, seed, index))
     digit = index % 10
-    face = int(random.integers(len(_fonts())))
+    face = int(random.integers(len(_FACES)))
     rotation, slant = random.normal(0.0, 6.0), random.normal(4.0, 9.0)
     width_factor, stroke, blur = random.uniform(0.8, 1.15), random.uniform(0.0, 1.6), random.uniform(0.3, 0.9)
 
@@ -125,7 +105,7 @@ def draw_digit(seed: int, index: int) -> Digit:
     return Digit(
         image=blocks.astype(np.uint8),
         digit=digit,
-        face=_fonts()[face][0],
+        face=_FACES[face],
         rotation_deg=float(rotation),
         slant_deg=float(slant),
         width_factor=float(width_factor),

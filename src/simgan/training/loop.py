@@ -92,11 +92,12 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    judged: Callable[[Candidate, TrainedRefiner], None] | None = None,
 ) -> Run:
     """Trains a refiner in `run_dir`; the same call again continues, exactly.
 
     `recipe` is the name of a recipe, a TOML file, or a configuration; `synthetic` and `real` set its trees, `overrides`
-    any other key ({"training.steps": 500}).
+    any other key ({"training.steps": 500}). `judged` is given each candidate with its refiner, before the next turn.
 
     Raises before the first update where data or configuration are wrong; `TrainingError` when losses are no
     longer numbers (the last good checkpoint and refiner stay); `KeyboardInterrupt` after a checkpoint when
@@ -111,10 +112,15 @@ def train(
         directory = RunDirectory(run_dir) if ranks.writes else OnlookingRun(run_dir)
         ranks.first_alone(lambda: directory.open_for_training(configuration))
         if not ranks.writes:
-            progress = warn = None
+            progress = warn = judged = None
         try:
             return _train(
-                configuration, directory, ranks, progress or (lambda _: None), warn or (lambda _: None)
+                configuration,
+                directory,
+                ranks,
+                progress or (lambda _: None),
+                warn or (lambda _: None),
+                judged or (lambda _, __: None),
             )
         finally:
             directory.close()
@@ -126,6 +132,7 @@ def _train(
     ranks: Ranks,
     progress: Callable[[Progress], None],
     warn: Callable[[str], None],
+    judged: Callable[[Candidate, TrainedRefiner], None],
 ) -> Run:
     assembly = ranks.first_alone(lambda: assemble(c, cache_dir=directory.cache))
     for message in assembly.warnings:
@@ -234,12 +241,13 @@ def _train(
                         sheet = sample_sheet(assembly, players.averaged_refiner)
                         write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
                     candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
+                    refiner = trained_refiner(assembly, players, step=step + 1)
+                    judged(candidate, refiner)
                     keep = bool(ranks.of_first(int(candidate.better_than(state.kept))))
                     if keep:
                         state.kept = candidate
                         if ranks.writes:
-                            kept = trained_refiner(assembly, players, step=step + 1)
-                            save_refiner(directory.weights, kept)
+                            save_refiner(directory.weights, refiner)
                     record({"kind": "candidate", "turn": state.turn, **candidate.row(), "kept": keep})
                     for message in watch.observe_candidate(candidate, last=state.turn == turns):
                         warn(message)

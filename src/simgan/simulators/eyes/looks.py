@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from simgan.simulators.eyes.draws import (
+from simgan.simulators.draws import (
     Chance,
     Distribution,
     LogUniform,

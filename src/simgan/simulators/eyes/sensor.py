@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from simgan.simulators.eyes.draws import bell_noise
+from simgan.simulators.draws import bell_noise
 from simgan.simulators.eyes.looks import Parameters
 
 

@@ -13,28 +13,17 @@ so a continued one compares what it finds with what should be there, and `labels
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from simgan.data.output_folder import (
-    make_folder,
-    output_error,
-    refuse_other_command,
-    remove_file,
-    remove_temporaries,
-)
-from simgan.errors import OutputError
+from simgan.data.output_folder import make_folder, remove_temporaries
 from simgan.images import encode_image, write_atomically
 from simgan.simulators.eyes.annotations import label_table, unityeyes_annotations
 from simgan.simulators.eyes.render import VERSION, EyeBatch, check_request, simulate_eyes
 from simgan.simulators.eyes.scene import Size
+from simgan.simulators.simulation_folder import Table, claim_folder, write_missing
 
-SIMULATION = "simulation.json"
 _BLOCK = 256  # images drawn at once
 
 
@@ -63,14 +52,14 @@ def write_eyes(
         "seed": seed,
         "look": look,
     }
-    _claim(out, command)
+    claim_folder(out, command)
     if (out / "labels.csv").exists():
         return
     remove_temporaries(out)
     for folder in ("images", "masks"):
         make_folder(out / folder)
     present = {f"{folder}/{name}" for folder in ("images", "masks") for name in os.listdir(out / folder)}
-    labels, parameters = _Table(), _Table()
+    labels, parameters = Table(), Table()
     for start in range(0, count, _BLOCK):
         batch = simulate_eyes(min(_BLOCK, count - start), size=size, seed=seed, look=look, start=start)
         paths = _write_block(out, batch, start, present)
@@ -80,26 +69,6 @@ def write_eyes(
     os.sync()
     write_atomically(out / "parameters.csv", parameters.data())
     write_atomically(out / "labels.csv", labels.data())
-
-
-def _claim(out: Path, command: dict[str, object]) -> None:
-    """Begin or continue `command` in `out`; `OutputError` where that folder holds something else."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; a new or empty folder is wanted")
-    record = out / SIMULATION
-    if record.is_file():
-        try:
-            begun = json.loads(record.read_bytes())
-        except (OSError, ValueError) as error:
-            raise OutputError(
-                f"{record}: cannot be read ({error}); choose another folder, or remove this one"
-            ) from error
-        refuse_other_command(out, begun if isinstance(begun, dict) else {}, command, work="simulation")
-        return
-    make_folder(out)
-    if any(out.iterdir()):
-        raise OutputError(f"{out} is not empty; choose a new folder for the eyes")
-    write_atomically(record, json.dumps(command).encode())
 
 
 def _write_block(out: Path, batch: EyeBatch, start: int, present: set[str]) -> list[str]:
@@ -114,39 +83,11 @@ def _write_block(out: Path, batch: EyeBatch, start: int, present: set[str]) -> l
             (f"masks/{stem}.png", encode_image(masks[i], ".png")),
             (paths[-1], encode_image(images[i], ".png")),
         ):
-            if path not in present or (out / path).read_bytes() != data:
-                _replace(out / path, data)
+            write_missing(out / path, data, present=path in present)
     return paths
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a whole file under this name, or leave what was there; flushed by the caller."""
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        remove_file(temporary)
-        raise output_error(path, error) from error
-
-
-class _Table:
-    """Comma-separated values that grow."""
-
-    def __init__(self) -> None:
-        self._text = io.StringIO()
-        self._writer = csv.writer(self._text, lineterminator="\n")
-
-    def add(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        if not self._text.tell():
-            self._writer.writerow(header)
-        self._writer.writerows(rows)
-
-    def data(self) -> bytes:
-        return self._text.getvalue().encode()
-
-
-def _add_rows(batch: EyeBatch, paths: list[str], look: str, labels: _Table, parameters: _Table) -> None:
+def _add_rows(batch: EyeBatch, paths: list[str], look: str, labels: Table, parameters: Table) -> None:
     table = label_table(batch)
     persons = [[f"{look}-{person:02d}"] for person in batch.persons.tolist()]
     labels.add(
