@@ -96,9 +96,11 @@ def warped(images: Images, field: Field) -> Images:
     y, x = np.mgrid[: images.shape[1], : images.shape[2]].astype(np.float32)
     down, right = field(y, x)
     places = (x - right).astype(np.float32), (y - down).astype(np.float32)
-    return np.stack(
-        [cv2.remap(i, *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT) for i in images[..., 0]]
-    )[..., None]
+    moved = [
+        cv2.remap(image, *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
+        for image in images[..., 0]
+    ]
+    return np.asarray(np.stack(moved)[..., None], np.float32)
 
 
 CHANGES: dict[str, Callable[[Images], Images]] = {
@@ -121,7 +123,7 @@ def photographs(pattern: str, count: int) -> Images:
     images = [read_image(path)[:, :, :3].mean(axis=2).astype(np.float32) for path in chosen]
     if max(images[0].shape) > 100 or len({image.shape for image in images}) > 1:
         images = [cv2.resize(image, (55, 35), interpolation=cv2.INTER_AREA) for image in images]
-    return np.stack(images)[..., None] / np.float32(127.5) - 1
+    return np.asarray(np.stack(images)[..., None] / 127.5 - 1, np.float32)
 
 
 Source = Callable[[Field | None], Images]

@@ -33,7 +33,8 @@ MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
 _RATE = 0.1
-_WEAKEST, _STRONGEST = 1e-3, 1e3  # λ
+WEAKEST, _STRONGEST = 1e-3, 1e3
+"""Bounds of λ: at the lower one the budget asks for nothing."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
 
@@ -45,7 +46,7 @@ class DriftBudget:
         self._assembly, self.budget_px = assembly, budget_px
         chosen = spread(len(assembly.synthetic.cache), _IMAGES)
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
-        self.weight = max(assembly.configuration.objective.self_regularization_weight, _WEAKEST)
+        self.weight = max(assembly.configuration.objective.self_regularization_weight, WEAKEST)
         self._learning_rate = assembly.configuration.training.refiner_learning_rate
         self._last_px: float | None = None
         _refuse_unmeasurable(self._staged)
@@ -69,7 +70,7 @@ class DriftBudget:
         lag = 1 / (1 - players.averaging_decay) if players.averaging_decay else 0.0
         error = min(max((moved + lag * slope) / self.budget_px - 1, -1.0), 1.0)
         settling = float(players.refiner_optimizer.param_groups[0]["lr"]) / self._learning_rate
-        self.weight = min(max(self.weight * math.exp(_RATE * settling * error), _WEAKEST), _STRONGEST)
+        self.weight = min(max(self.weight * math.exp(_RATE * settling * error), WEAKEST), _STRONGEST)
         self._last_px = moved
         self._apply(players)
         return {"drift_px": drift, "self_regularization_weight": self.weight}
