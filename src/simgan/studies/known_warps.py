@@ -88,7 +88,8 @@ def noisy(images: Images, *, deviation: float = NOISE, seed: int = 1) -> Images:
 
 def blurred(images: Images, sigma: float) -> Images:
     """The images out of focus."""
-    return np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images]).reshape(images.shape)
+    soft = np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images])
+    return np.asarray(soft.reshape(images.shape), np.float32)
 
 
 def warped(images: Images, field: Field) -> Images:
