@@ -73,7 +73,11 @@ def measure_drift(
     scale = inputs.value_range
     synthetic, refined = inputs.synthetic.take(chosen).encode(scale), refined_set.encode(scale)
     if min(synthetic.shape[1:3]) < SMALLEST_SIDE_PX:
-        return None, f"drift was not measured: images of at least {SMALLEST_SIDE_PX} pixels a side are needed"
+        height, width = synthetic.shape[1:3]
+        return None, (
+            f"drift was not measured: {height}×{width} images are too small to follow, "
+            f"{SMALLEST_SIDE_PX} pixels a side are needed"
+        )
     progress("drift of structure")
     found = measure_displacement(synthetic, refined)
     flow = flow_drift_px(synthetic, refined)
