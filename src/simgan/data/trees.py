@@ -74,8 +74,9 @@ class ImageTree:
 
     def is_image(self, place: str) -> bool:
         """Whether a file is one of the images, by its path in the folder or its name in a shard."""
-        suffix, parts = PurePosixPath(place).suffix.lower(), tuple(place.split("/"))
-        return suffix in IMAGE_SUFFIXES and _matches(parts, _split_glob(self.images))
+        if os.path.splitext(place)[1].lower() not in IMAGE_SUFFIXES:
+            return False
+        return _matches(tuple(place.split("/")), _split_glob(self.images))
 
     def place(self, path: str) -> str:
         """A path as it is in the folder, or would be if the shards were unpacked into one."""
