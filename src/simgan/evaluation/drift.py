@@ -5,7 +5,7 @@ Drift alone decides nothing (a refiner that does nothing has none): the record h
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from simgan.evaluation.downstream import (
     values_of,
 )
 from simgan.evaluation.inputs import FloatImages, Inputs
-from simgan.images import read_image
 from simgan.measures import (
     displacement_at,
     flow_drift_px,
@@ -143,7 +142,7 @@ def _keypoints(
     tree: ImageTree, paths: tuple[str, ...], synthetic: FloatImages, refined: FloatImages, seed: int
 ) -> dict[str, Any] | None:
     """Displacement around each keypoint of labels.csv; None where there are none."""
-    if not (Path(tree.root) / LABELS_FILE).is_file():
+    if tree.find(LABELS_FILE) is None:
         return None
     try:
         labels = read_labels(tree, paths, "csv")
@@ -191,7 +190,7 @@ def _masks(
             raise DataError(
                 f"{tree.root}: no file of {pattern!r} is the mask of {path} (the same name is wanted)"
             )
-        mask = read_image(Path(tree.root) / by_stem[stem])[:, :, 0]
+        mask = tree.read(by_stem[stem])[:, :, 0]
         if mask.shape != synthetic.shape[1:3]:
             raise DataError(
                 f"{tree.root}/{by_stem[stem]}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image "
