@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import stability  # beside this file
+import eyes  # beside this file
+import stability
 
 from simgan.studies.drift_budget import draw
 from simgan.training.drift_budget import WEAKEST
@@ -67,10 +68,12 @@ def results_page() -> str:
         path = FOLDER / f"gap-{task}" / "pooled.json"
         if path.exists():
             parts.append(_task(task, title, about, json.loads(path.read_text(encoding="utf-8"))))
+    seen = FOLDER / "eyes" / "pooled.json"
+    if seen.exists():
+        parts.append(eyes.section(json.loads(seen.read_text(encoding="utf-8")), _reads(seen.parent)))
     held = FOLDER / "stability" / "pooled.json"
     if held.exists():
-        reads = (held.parent / "test_reads.csv").read_text(encoding="utf-8").count("\n") - 1
-        parts.append(stability.section(json.loads(held.read_text(encoding="utf-8")), reads))
+        parts.append(stability.section(json.loads(held.read_text(encoding="utf-8")), _reads(held.parent)))
     for name, section in (
         ("known_warps", _warps),
         ("drift_budget", _budgets),
@@ -81,6 +84,11 @@ def results_page() -> str:
             with path.open(newline="", encoding="utf-8") as file:
                 parts.append(section(list(csv.DictReader(file))))
     return "".join(parts)
+
+
+def _reads(results: Path) -> int:
+    """How often the test parts of a study were read: the rows of its log."""
+    return (results / "test_reads.csv").read_text(encoding="utf-8").count("\n") - 1
 
 
 def _percent(arm: dict[str, Any]) -> str:
