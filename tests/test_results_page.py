@@ -94,7 +94,8 @@ def test_the_plot_has_a_dot_for_each_run_at_its_share_of_the_gap(page: Any) -> N
 def eyes_record(closed: dict[str, float] | None) -> dict[str, Any]:
     arm = {"mean": 0.05, "low": 0.04, "high": 0.06, "n_test": 170}
     return {
-        "kind": "refined", "synthetic": "renders", "variant": "default", "part": "test", "task": "iris", "folds": [0, 1],
+        "kind": "refined", "synthetic": "renders", "variant": "default", "part": "test", "task": "iris",
+        "folds": [0, 1],
         "seeds": [0, 1], "downstream": {
             "synthetic": arm, "refined": arm | {"mean": 0.045}, "gap_closed": closed, "reason": "the gap is too small",
             "gain": {"over_synthetic": {"mean": 0.005, "low": -0.001, "high": 0.011}},
