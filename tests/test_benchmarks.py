@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import growth
 import made
 import roofline
 from pictures import write_grid
@@ -96,3 +97,10 @@ def test_a_grid_is_a_picture_of_its_rows(tmp_path: Path) -> None:
     assert picture[4, 4, 0] == 10
     assert picture[16, 4, 0] == 200
     assert picture[0, 0, 0] == 255
+
+
+def test_the_slope_is_the_exponent_of_the_points_with_most_work() -> None:
+    work = np.array([1.0, 10.0, 100.0, 1000.0])
+    assert growth.slope_of(list(work), list(work**1.5)) == pytest.approx(1.5)
+    overhead = [5.0, 5.0, *(work[2:] ** 1.2)]  # the first two are beyond a factor of 20
+    assert growth.slope_of(list(work), overhead) == pytest.approx(1.2)
