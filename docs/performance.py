@@ -30,7 +30,7 @@ beside their ratios stand those by processor time, which other programs on the m
 Algorithm 1 written plainly (`benchmarks/reference.py`: eager, float32), which is tested to compute the same losses; it
 runs in the same process and has the same allocator settings. *channels_last* is the reference in that memory layout.
 The *peak* is the best of three products of matrices in the same run and precision: 2048³, 4096³, and one of the shape
-of a layer.
+of a layer; another library may be above it.
 """
 
 
@@ -66,6 +66,7 @@ def _machine(found: dict[str, Any]) -> str:
     return (
         f"Measured {m['date']} on {m['processor']}, {m['cores']} cores, "
         f"{m['threads']} thread{'s' * (m['threads'] > 1)}, torch {m['torch']}{load}.\n"
+        + (f"Beside it: {m['beside']}.\n" if "beside" in m else "")
     )
 
 
@@ -126,11 +127,11 @@ def _said_of(results: dict[str, Any]) -> str:
             (met if ratio >= AIMED else missed).append(
                 f"{title} {ratio:.1f}× the reference ({AIMED:.0f}× is aimed at)"
             )
-        slower = routes["simgan float32"]["median_sec"] / routes["reference channels_last"]["median_sec"]
-        said = (
-            f"{title} in float32 takes {slower:.2f} of the plain one's time in channels_last (1 is aimed at)"
-        )
-        (met if slower <= 1 else missed).append(said)
+        plain, own = routes["reference channels_last"], routes["simgan float32"]
+        share = own["median_sec"] / plain["median_sec"]
+        said = f"{title} in float32 takes {share:.2f} of the plain one's time in channels_last"
+        slower = own["quartile_low_sec"] > plain["quartile_high_sec"]
+        (missed if slower else met).append(f"{said} (not slower is aimed at: beyond the quartiles)")
     fastest = max(results["refine"].items(), key=lambda one: one[1]["times_as_fast_as_reference"])
     name, taken = fastest
     ratio, share = taken["times_as_fast_as_reference"], taken.get("share_of_peak", 0.0)
@@ -220,6 +221,7 @@ def draw() -> None:
     mpl.use("svg")
     mpl.rcParams |= {"svg.hashsalt": "simgan", "font.size": 8, "svg.fonttype": "none"}
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     growth, memory = newest("growth"), newest("memory")
     if growth is not None:
@@ -239,6 +241,8 @@ def draw() -> None:
             panel.set_xlabel("work, 10⁹ operations")
             panel.set_ylabel("seconds")
             panel.margins(y=0.15)
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_minor_formatter(NullFormatter())
         panels.flat[0].legend(frameon=False)
         figure.savefig(PICTURES / "growth.svg", metadata={"Date": None})
     if memory is not None:

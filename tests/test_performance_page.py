@@ -41,7 +41,12 @@ def test_the_newest_file_of_a_benchmark_is_shown(
 
 def test_aims_that_are_not_reached_are_said(page: ModuleType) -> None:
     def taken(ratio: float, share: float = 0.5) -> dict[str, float]:
-        return {"times_as_fast_as_reference": ratio, "share_of_peak": share, "median_sec": 1 / ratio}
+        quartiles = {"quartile_low_sec": 0.97 / ratio, "quartile_high_sec": 1.03 / ratio}
+        return {
+            "times_as_fast_as_reference": ratio,
+            "share_of_peak": share,
+            "median_sec": 1 / ratio,
+        } | quartiles
 
     routes = {
         "simgan bfloat16": taken(4.9),
@@ -57,3 +62,5 @@ def test_aims_that_are_not_reached_are_said(page: ModuleType) -> None:
     assert "step of Algorithm 1 4.9×" in missed
     results["step"]["simgan float32"] = taken(1.0)
     assert "step of Algorithm 1 in float32 takes 1.10" in page._said_of(results).split("**Not reached:**")[1]
+    results["step"]["simgan float32"] = taken(1.08)  # slower, but within the quartiles
+    assert "step of Algorithm 1 in float32 takes 1.02" in page._said_of(results).split("**Not reached:**")[0]
