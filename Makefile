@@ -10,6 +10,8 @@ WORKERS ?= 2
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$p"; break; fi; done)
 
+TODAY := $(shell date +%F)
+
 # One thread per test worker: more would only wait for each other.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
@@ -40,11 +42,14 @@ demo: setup
 	$(BIN)/simgan demo
 
 bench: setup
-	$(BIN)/python benchmarks/steps.py --out benchmarks/results/steps.json
+	$(BIN)/python benchmarks/steps.py --compiled --out benchmarks/results/steps/$(TODAY).json
+	$(BIN)/python benchmarks/refine_folder.py --out benchmarks/results/refine_folder/$(TODAY).json
+	$(BIN)/python benchmarks/growth.py --out benchmarks/results/growth/$(TODAY).json
 
 docs: setup
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/results.py
+	$(BIN)/python docs/performance.py
 	$(SINGLE) $(BIN)/pytest tests/test_docs.py tests/test_examples.py
 
 soak: setup

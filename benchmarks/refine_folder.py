@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -33,6 +32,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from measuring import describe_machine
 
 import simgan
 from simgan.data.trees import TreeScan
@@ -119,7 +119,8 @@ def together(before: Rates, after: Rates) -> Rates:
 def seconds_of(command: list[str]) -> float:
     """Of a process from start to end."""
     began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    source = str(Path(simgan.__file__).parents[1])
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": source})
     return time.perf_counter() - began
 
 
@@ -175,12 +176,8 @@ def main() -> None:
         "size": [HEIGHT, WIDTH],
         "route": str(trained.route),
         "compute_batch": trained.compute_batch(HEIGHT, WIDTH),
-        "threads": torch.get_num_threads(),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-        },
+        "rounds": asked.rounds,
+        "machine": describe_machine(torch.device("cpu")) | {"load": os.getloadavg()[0]},
         "versions": {"simgan": simgan.__version__, "torch": str(torch.__version__)},
         "images_per_sec": {name: spread([wall for wall, _ in values]) for name, values in rounds.items()},
         "images_per_cpu_sec": {name: spread([cpu for _, cpu in values]) for name, values in rounds.items()},

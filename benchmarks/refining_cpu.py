@@ -18,7 +18,7 @@ import torch
 from measuring import say
 from numpy.typing import NDArray
 from reference import ReferenceRefiner
-from torch import Tensor
+from torch import Tensor, nn
 
 from simgan.data.trees import TreeScan
 from simgan.exporting.graph import network_graph
@@ -62,7 +62,9 @@ def refining_routes(
     channels_last.load_state_dict(plain.state_dict())
     routes["reference"] = RefiningRoute(_whole(plain, x), None)
     routes["reference channels_last"] = RefiningRoute(_whole(channels_last, x), None)
-    for name, make in _optional(trained, compiled=compiled).items():
+    for name, make in _optional(
+        trained, channels_last.eval().requires_grad_(False), compiled=compiled
+    ).items():
         try:
             other = make()
             routes[name] = RefiningRoute(in_batches(other, images), _error(exact, other, images))
@@ -120,15 +122,19 @@ def _error(exact: TrainedRefiner, other: TrainedRefiner, images: NDArray[np.uint
 
 @dataclass
 class CompiledRefiner(TrainedRefiner):
-    """A trained refiner whose network `torch.compile` has compiled, weights frozen into it."""
+    """A trained refiner whose network `torch.compile` has compiled from the plain one, weights frozen into it."""
+
+    plain: nn.Module | None = None
 
     @cached_property
     def network(self) -> Callable[[Tensor], Tensor]:
-        compiled = torch.compile(self.refiner, options={"freezing": True})
+        compiled = torch.compile(self.plain, options={"freezing": True})
         return compiled  # type: ignore[no-any-return]
 
 
-def _optional(trained: TrainedRefiner, *, compiled: bool) -> dict[str, Callable[[], TrainedRefiner]]:
+def _optional(
+    trained: TrainedRefiner, plain: nn.Module, *, compiled: bool
+) -> dict[str, Callable[[], TrainedRefiner]]:
     parts = {part.name: getattr(trained, part.name) for part in fields(TrainedRefiner)}
 
     def runtime(kind: str) -> TrainedRefiner:
@@ -140,4 +146,4 @@ def _optional(trained: TrainedRefiner, *, compiled: bool) -> dict[str, Callable[
         "openvino float32": lambda: runtime("openvino"),
         "openvino fast": lambda: runtime("openvino-fast"),
     }
-    return made | ({"compiled": lambda: CompiledRefiner(**parts)} if compiled else {})
+    return made | ({"compiled": lambda: CompiledRefiner(**parts, plain=plain)} if compiled else {})

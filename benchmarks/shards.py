@@ -25,6 +25,7 @@ from contextlib import closing
 from pathlib import Path
 
 import cv2
+import measuring  # noqa: F401  (makes simgan importable from ../src)
 import numpy as np
 import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import growth
 import made
 import roofline
 from pictures import write_grid
@@ -23,6 +25,7 @@ from simgan.images import read_image
 from simgan.nn.route import Route
 from simgan.training.algorithm import adversarial_step
 
+BENCHMARKS = Path(made.__file__).parent
 CPU = torch.device("cpu")
 SMALL = replace(made.PAPER_GAZE, batch=4, history_batches=1)
 
@@ -96,3 +99,22 @@ def test_a_grid_is_a_picture_of_its_rows(tmp_path: Path) -> None:
     assert picture[4, 4, 0] == 10
     assert picture[16, 4, 0] == 200
     assert picture[0, 0, 0] == 255
+
+
+def test_the_slope_is_the_exponent_of_the_points_with_most_work() -> None:
+    work = np.array([1.0, 10.0, 100.0, 1000.0])
+    assert growth.slope_of(list(work), list(work**1.5)) == pytest.approx(1.5)
+    overhead = [5.0, 5.0, *(work[2:] ** 1.2)]  # the first two are beyond a factor of 20
+    assert growth.slope_of(list(work), overhead) == pytest.approx(1.2)
+
+
+def test_benchmarks_run_without_the_packages_of_the_command_line() -> None:
+    names = ["steps", "refine_folder", "growth", "memory", "shards", "demo_routes"]
+    code = f"""
+import sys
+sys.path[:0] = [{str(BENCHMARKS)!r}]
+sys.modules |= dict.fromkeys(["cyclopts", "rich", "ray", "openvino", "onnxruntime", "starlette"])
+import {", ".join(names)}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

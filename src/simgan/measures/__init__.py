@@ -1,4 +1,8 @@
-"""Measures: arrays in, numbers out. Nothing here knows files, arms or tasks."""
+"""Measures: arrays in, numbers out. Nothing here knows files, arms or tasks.
+
+scipy.stats and scikit-learn are imported by the functions that need them: loading them takes longer than all else that
+a command like `simgan refine` loads beside torch.
+"""
 
 from __future__ import annotations
 

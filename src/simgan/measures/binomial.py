@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.stats import binom
-
 
 @dataclass(frozen=True)
 class BinomialTest:
@@ -22,6 +20,8 @@ def binomial_test(right: int, n: int) -> BinomialTest:
     """
     if not 0 <= right <= n:
         raise ValueError(f"right answers are between 0 and n, got {right} of {n}")
+    from scipy.stats import binom  # slow to load, see simgan.measures
+
     at_least = float(binom.sf(right - 1, n, 0.5))
     at_most = float(binom.cdf(right, n, 0.5))
     return BinomialTest(min(1.0, at_least), min(1.0, 2 * min(at_least, at_most)))

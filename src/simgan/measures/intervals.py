@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 CONFIDENCE = 0.95
 
@@ -21,6 +20,8 @@ def wilson_interval(share: float, n: float, *, confidence: float = CONFIDENCE) -
     """
     if n <= 0:
         return 0.0, 1.0
+    from scipy.stats import norm  # slow to load, see simgan.measures
+
     z = float(norm.ppf(0.5 + confidence / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)

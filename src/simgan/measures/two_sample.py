@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from simgan.measures.descriptors import describe_images
 from simgan.measures.intervals import wilson_interval
@@ -38,6 +33,12 @@ def two_sample_auc(a: NDArray[Any], b: NDArray[Any], *, folds: int = 5, seed: in
         raise ValueError(f"{folds} folds need as many rows on each side, got {len(a)} and {len(b)}")
     if a.ndim == 4:
         a, b = describe_images(a), describe_images(b)
+    # Slow to load, see simgan.measures.
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
     # scikit-learn's seeds have 32 bits
     rows = np.concatenate([a, b]).astype(np.float64)
     is_b = np.repeat([0, 1], [len(a), len(b)])
@@ -53,6 +54,8 @@ def two_sample_auc(a: NDArray[Any], b: NDArray[Any], *, folds: int = 5, seed: in
 
 def area_under_curve(scores: NDArray[Any], is_positive: NDArray[Any]) -> float:
     """P(score of a positive > score of a negative) + P(equal)/2, by ranks."""
+    from scipy.stats import rankdata  # slow to load, see simgan.measures
+
     positive = np.asarray(is_positive, dtype=bool)
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
