@@ -38,7 +38,8 @@ from simgan.studies.verdicts import judge_run, verdict_of_task
 def pool_units(results: Path) -> dict[str, Any]:
     """What `pooled.json` holds of the units that are there: `runs`, a row for each; `tasks`, `summarize` over the runs
     and the verdict of each task; `totals`; `stopping`, see `compare_rules`."""
-    runs, tasks = [], {}
+    runs: list[dict[str, Any]] = []
+    tasks: dict[str, Any] = {}
     for task in TASKS:
         evaluations, verdicts = [], []
         for folder in _folders(results, task, "run"):

@@ -108,7 +108,7 @@ def compare_rules(runs: Sequence[CandidateScores]) -> dict[str, Any]:
     """
     tasks = list(dict.fromkeys(run.task for run in runs))
     fitted = {task: fit_rule([run for run in runs if run.task != task]) for task in tasks if len(tasks) > 1}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for run in runs:
         chosen = {"in training": IN_TRAINING.choose(run), "last": LAST.choose(run)}
         if fitted:
