@@ -1,11 +1,12 @@
 """Exported refiners beside torch: how far apart on real images, and how fast, each route in turn in one process.
 
-    SIMGAN_DATA=… python benchmarks/export_parity.py --out benchmarks/results/export_parity.json
+    SIMGAN_DATA=… python benchmarks/export_parity.py [--refiner RUN] --out benchmarks/results/export_parity.json
 
-Parity: a refiner of the gaze recipe's architecture (4 blocks of 64 maps, level matching) over 1,000 real eyes where
-SIMGAN_DATA is set, and a smaller one over the 1,797 digits of scikit-learn. Weights are random, of a size that
-changes images by some ten grey levels. Speed: batches of the same images, float32 network alone, routes
-interleaved, one thread each; each figure is the median over rounds, given as a ratio to torch in float32.
+Parity: over 1,000 real eyes where SIMGAN_DATA is set, by the refiner of a run on 8-bit grey images (--refiner), else by
+one of the gaze recipe's architecture (4 blocks of 64 maps, level matching); and a smaller one over the 1,797 digits of
+scikit-learn. Weights are random where no run is given, of a size that changes images by some ten grey levels. Speed:
+batches of the same images, float32 network alone, routes interleaved, one thread each; each figure is the median over
+rounds, given as a ratio to torch in float32; --rounds 0 leaves it out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from simgan.images import PixelFormat, ValueRange, read_image, write_atomically
 from simgan.nn.level_matching import LevelMatching
 from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.nn.route import Route
-from simgan.weights import TrainedRefiner
+from simgan.weights import TrainedRefiner, load_refiner
 
 Images = NDArray[np.uint8]
 BATCH, FEW = 32, 7  # images at once; batches on which all but the exported file are compared
@@ -46,11 +47,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--refiner", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # every route has one
     digits = (load_digits().images[:, :, :, None] * 15).astype(np.uint8)
-    cases = {"digits of scikit-learn, 8×8": (digits, RefinerSpec(1, 32, 3, output="residual"))}
+    small = random_refiner(RefinerSpec(1, 32, 3, output="residual"), digits)
+    cases = {"digits of scikit-learn, 8×8": (digits, small)}
     root = os.environ.get("SIMGAN_DATA")
     if root is None:
         print("SIMGAN_DATA is not set: real eyes are left out")
@@ -58,20 +61,29 @@ def main() -> None:
         paths = sorted((Path(root) / "mpiigaze-p00").glob("*.png"))
         chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, 1000).astype(int)]
         eyes = np.stack([read_image(path)[:35, :55] for path in chosen])
-        cases["MPIIGaze eyes, 35×55"] = (eyes, RefinerSpec(1, 64, 4, output="residual"))
+        trained = random_refiner(RefinerSpec(1, 64, 4, output="residual"), eyes)
+        if arguments.refiner is not None:
+            trained = load_refiner(arguments.refiner, device="cpu", precision="float32")
+        cases["MPIIGaze eyes, 35×55"] = (eyes, trained)
     record: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("simgan", "torch", "onnx", "onnxruntime", "openvino")},
         "cases": {},
     }
-    for name, (images, spec) in cases.items():
-        trained = random_refiner(spec, images)
-        found = {
-            "parity": parities(trained, images),
-            "speed": speeds(trained.refiner, images, arguments.rounds),
+    for name, (images, trained) in cases.items():
+        found = {"parity": parities(trained, images), "speed": {}}
+        if arguments.rounds:
+            found["speed"] = speeds(trained.refiner, images, arguments.rounds)
+        said = {
+            key: trained.provenance[key] for key in ("recipe", "step", "seed") if key in trained.provenance
         }
-        record["cases"][name] = {"n_images": len(images), "refiner": asdict(spec)} | found
+        about = {
+            "n_images": len(images),
+            "refiner": asdict(trained.spec),
+            "provenance": said or "random weights",
+        }
+        record["cases"][name] = about | found
         print_case(name, found)
         if arguments.out is not None:  # after each case: what was measured stays
             write_atomically(

@@ -36,13 +36,13 @@ def autocast_route(refiner: Refiner, *, fusing: bool) -> Refine:
 @contextmanager
 def fused_convolutions(on: bool) -> Any:
     """Within, the product's convolutions are fused or are not."""
-    before = fused._has_fused_kernel
+    before = fused.has_fused_kernel
     if not on:
-        fused._has_fused_kernel = lambda *_: False  # type: ignore[assignment]
+        fused.has_fused_kernel = lambda *_: False  # type: ignore[assignment]
     try:
         yield
     finally:
-        fused._has_fused_kernel = before
+        fused.has_fused_kernel = before
 
 
 def float_route(network: nn.Module, *, strict: bool) -> Refine:

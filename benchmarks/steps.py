@@ -3,14 +3,14 @@
     python benchmarks/steps.py --out benchmarks/results/steps.json
 
 All routes of one task are called in turn, so that a machine that slows down slows all of them. Processor time is kept
-beside wall time: their ratio tells whether something else was running. Needs torch and numpy alone.
+beside wall time: their ratio tells whether something else was running. Needs the core packages alone.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from made import (
     reference_of,
 )
 from measuring import Report, describe_machine, matrix_rate, say, timed_in_turn
+from refining_cpu import refining_routes
 from roofline import refiner_layers, step_operations
 
+from simgan.nn.allocation import keep_freed_memory
 from simgan.nn.route import Route, has_bfloat16_units
 from simgan.training.algorithm import Players, adversarial_step, update_discriminator, update_refiner
 
@@ -39,7 +41,8 @@ TASKS = {
     "default": DEFAULT,
     "paper-hands": replace(PAPER_HANDS, batch=2, history_batches=2),
 }
-_REFINED = 32
+_REFINED = 128
+_IN_BFLOAT16 = ("bfloat16", "fast", "compiled")
 
 
 def main() -> None:
@@ -53,19 +56,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9, help="calls of each route that are timed")
     parser.add_argument("--seconds", type=float, default=60.0, help="at most, for each comparison")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also torch.compile for refining; takes a minute"
+    )
     chosen = parser.parse_args()
     names = chosen.tasks.split(",")
     unknown = sorted(set(names) - set(TASKS))
     if unknown:
         parser.error(f"no tasks {', '.join(unknown)}; there are: {', '.join(TASKS)}")
     torch.set_num_threads(chosen.threads)
+    keep_freed_memory()  # as training does; the reference, in the same process, has it too
     report = Report(chosen.out, describe_machine(CPU), seconds=3600)
     say(f"{report.results['machine']}")
     peaks = report.section("peak", peak)
     for name in names:
         limits = {dtype: values["best_flops"] for dtype, values in (peaks or {}).items()}
         report.section(
-            name, lambda n=name, p=limits: compare(TASKS[n], p, rounds=chosen.rounds, seconds=chosen.seconds)
+            name,
+            lambda n=name, p=limits: compare(
+                TASKS[n], p, rounds=chosen.rounds, seconds=chosen.seconds, compiled=chosen.compiled
+            ),
         )
 
 
@@ -83,9 +93,11 @@ def peak() -> dict[str, Any]:
     return result
 
 
-def compare(task: Task, peaks: dict[str, float], *, rounds: int, seconds: float) -> dict[str, Any]:
-    """Each part of training by simgan's routes and by the reference: times, ratios, shares of the peak."""
-    eyes = [draw_eyes(max(100, task.batch), real=real, device=CPU, size=task.size) for real in (False, True)]
+def compare(
+    task: Task, peaks: dict[str, float], *, rounds: int, seconds: float, compiled: bool
+) -> dict[str, Any]:
+    """Each part of training, and refining, by simgan's routes and by plain ones: times, ratios, shares of the peak."""
+    eyes = [draw_eyes(max(_REFINED, task.batch), real=r, device=CPU, size=task.size) for r in (False, True)]
     dtypes = [torch.float32] + ([torch.bfloat16] if has_bfloat16_units(CPU) else [])
     parts: dict[str, dict[str, Callable[[], Any]]] = {}
     for dtype in dtypes:
@@ -93,27 +105,55 @@ def compare(task: Task, peaks: dict[str, float], *, rounds: int, seconds: float)
         fill_history(players, eyes[0][: task.batch])
         for part, function in _parts_of(players, task, eyes).items():
             parts.setdefault(part, {})[f"simgan {str(dtype).removeprefix('torch.')}"] = function
-    for part, function in _reference_parts(task, eyes).items():
-        parts[part]["reference"] = function
-    operations = _operations(task)
-    result: dict[str, Any] = {"batch": task.batch}
-    for part, functions in parts.items():
+    for name, channels_last in (("reference", False), ("reference channels_last", True)):
+        for part, function in _reference_parts(task, eyes, channels_last=channels_last).items():
+            parts[part][name] = function
+    result: dict[str, Any] = {"batch": task.batch, "refined_images": _REFINED}
+    operations = step_operations(task)
+    operations["refine"] = _REFINED * sum(
+        layer.operations for layer in refiner_layers(task.refiner, task.size)
+    )
+    for part, functions in {"refine": {}, **parts}.items():
+        errors: dict[str, Any] = {}
+        if part == "refine":
+            functions, errors = _refining(task, eyes[0], compiled=compiled)
         times = timed_in_turn(functions, CPU, rounds=rounds, budget_sec=seconds)
-        reference, reference_processor = (
-            times["reference"][key] for key in ("median_sec", "median_processor_sec")
-        )
+        reference = times["reference"]
         for route, taken in times.items():
             rate = operations[part] / taken["median_sec"]
-            best = peaks.get("float32" if "16" not in route else "bfloat16")
-            extra = {"times_as_fast_as_reference": reference / taken["median_sec"], "flops": rate}
-            extra["in_processor_time"] = reference_processor / taken["median_processor_sec"]
+            best = peaks.get("bfloat16" if any(name in route for name in _IN_BFLOAT16) else "float32")
+            ratio = reference["median_sec"] / taken["median_sec"]
+            in_processor_time = reference["median_processor_sec"] / taken["median_processor_sec"]
+            extra = {
+                "times_as_fast_as_reference": ratio,
+                "in_processor_time": in_processor_time,
+                "flops": rate,
+            }
+            share = ""
             if best:
                 extra["share_of_peak"] = rate / best
-            result.setdefault(part, {})[route] = {**taken, **extra}
-            share = f", {rate / best:.0%} of the peak" if best else ""
-            say(f"   {part}, {route}: {_said(taken)}, {reference / taken['median_sec']:.2f}× the reference (in "
-                f"processor time {extra['in_processor_time']:.2f}×){share}")  # fmt: skip
+                share = f", {rate / best:.0%} of the peak"
+            result.setdefault(part, {})[route] = {**taken, **extra, **errors.get(route, {})}
+            say(f"   {part}, {route}: {_said(taken)}, {ratio:.2f}× the reference "
+                f"({in_processor_time:.2f}× in processor time){share}")  # fmt: skip
     return result
+
+
+def _refining(
+    task: Task, eyes: torch.Tensor, *, compiled: bool
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+    players = players_of(task, Route(CPU, torch.float32))
+    torch.nn.init.normal_(players.refiner.tail.weight, std=0.05)  # type: ignore[union-attr, arg-type]
+    plain = reference_of(task, players, CPU).refiner
+    images = eyes[:_REFINED].permute(0, 2, 3, 1).numpy()
+    routes = refining_routes(players.refiner, plain, images, compiled=compiled)  # type: ignore[arg-type]
+    errors = {
+        name: {"error": asdict(route.error)} for name, route in routes.items() if route.error is not None
+    }
+    for name, route in routes.items():
+        if route.error is not None:
+            say(f"   {name}: {route.error}")
+    return {name: route.run for name, route in routes.items()}, errors
 
 
 def _said(taken: dict[str, float]) -> str:
@@ -124,19 +164,7 @@ def _said(taken: dict[str, float]) -> str:
 def _parts_of(players: Players, task: Task, eyes: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
     synthetic, real = (Batches(side, batch=task.batch, seed=i) for i, side in enumerate(eyes))
     draw_synthetic, draw_real = draws_of(players, synthetic, real)
-    few = players.route.put(players.quantization.values(eyes[0][:_REFINED]))
-
-    def refine(chunk: int) -> Callable[[], Any]:
-        @torch.inference_mode()
-        def refine_all() -> None:
-            for part in few.split(chunk):
-                players.refine(part)
-
-        return refine_all
-
     return {
-        "refine one by one": refine(1),
-        "refine": refine(16),
         "update_refiner": lambda: update_refiner(players, draw_synthetic().images),
         "update_discriminator": lambda: update_discriminator(players, draw_synthetic().images, draw_real()),
         "step": lambda: adversarial_step(
@@ -149,19 +177,18 @@ def _parts_of(players: Players, task: Task, eyes: list[torch.Tensor]) -> dict[st
     }
 
 
-def _reference_parts(task: Task, eyes: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
-    """Refining is a forward pass of the whole batch, without a graph: the kindest reading of it."""
+def _reference_parts(
+    task: Task, eyes: list[torch.Tensor], *, channels_last: bool
+) -> dict[str, Callable[[], Any]]:
     players = players_of(task, Route(CPU, torch.float32))
     fill_history(players, eyes[0][: task.batch])
     reference = reference_of(task, players, CPU)
     assert players.history is not None, "benchmarks train with a history"
     reference.history = players.quantization.values(players.history.state_dict()["images"]).numpy()
     synthetic, real = (Batches(side, batch=task.batch, seed=i) for i, side in enumerate(eyes))
-    few = players.quantization.values(eyes[0][:_REFINED])
-
-    @torch.no_grad()
-    def refine() -> None:
-        reference.refiner(few)
+    if channels_last:
+        for network in (reference.refiner, reference.discriminator):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def step() -> None:
         for _ in range(task.refiner_updates):
@@ -169,17 +196,10 @@ def _reference_parts(task: Task, eyes: list[torch.Tensor]) -> dict[str, Callable
         reference.update_discriminator(synthetic.next_array(), real.next_array())
 
     return {
-        "refine one by one": refine,
-        "refine": refine,
         "update_refiner": lambda: reference.update_refiner(synthetic.next_array()),
         "update_discriminator": lambda: reference.update_discriminator(synthetic.next_array(), real.next_array()),
         "step": step,
     }  # fmt: skip
-
-
-def _operations(task: Task) -> dict[str, float]:
-    once = sum(layer.operations for layer in refiner_layers(task.refiner, task.size))
-    return {"refine one by one": _REFINED * once, "refine": _REFINED * once, **step_operations(task)}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import stability  # beside this file
+import eyes  # beside this file
+import stability
+
+from simgan.studies.drift_budget import draw
+from simgan.training.drift_budget import WEAKEST
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "results"
 PAGE = Path(__file__).parent / "results.md"
@@ -64,15 +68,27 @@ def results_page() -> str:
         path = FOLDER / f"gap-{task}" / "pooled.json"
         if path.exists():
             parts.append(_task(task, title, about, json.loads(path.read_text(encoding="utf-8"))))
+    seen = FOLDER / "eyes" / "pooled.json"
+    if seen.exists():
+        parts.append(eyes.section(json.loads(seen.read_text(encoding="utf-8")), _reads(seen.parent)))
     held = FOLDER / "stability" / "pooled.json"
     if held.exists():
-        reads = (held.parent / "test_reads.csv").read_text(encoding="utf-8").count("\n") - 1
-        parts.append(stability.section(json.loads(held.read_text(encoding="utf-8")), reads))
-    choice = FOLDER / "choose_default.csv"
-    if choice.exists():
-        with choice.open(newline="", encoding="utf-8") as file:
-            parts.append(_choice(list(csv.DictReader(file))))
+        parts.append(stability.section(json.loads(held.read_text(encoding="utf-8")), _reads(held.parent)))
+    for name, section in (
+        ("known_warps", _warps),
+        ("drift_budget", _budgets),
+        ("choose_default", _choice),
+    ):
+        path = FOLDER / f"{name}.csv"
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                parts.append(section(list(csv.DictReader(file))))
     return "".join(parts)
+
+
+def _reads(results: Path) -> int:
+    """How often the test parts of a study were read: the rows of its log."""
+    return (results / "test_reads.csv").read_text(encoding="utf-8").count("\n") - 1
 
 
 def _percent(arm: dict[str, Any]) -> str:
@@ -116,6 +132,96 @@ def _task(task: str, title: str, about: str, pooled: dict[str, Any]) -> str:
         f"Realism on held-out real images, two-sample AUC and sliced Wasserstein (medians; floor: real against real): "
         f"{sides}.\n"
     )
+
+
+def _px(row: dict[str, str], name: str = "mean") -> str:
+    bounds = ("low_px", "high_px") if name == "mean" else (f"{name}_low", f"{name}_high")
+    return f"{float(row[f'{name}_px']):.2f} [{', '.join(f'{float(row[bound]):.2f}' for bound in bounds)}]"
+
+
+def _warps(rows: list[dict[str, str]]) -> str:
+    """Two tables: what was moved, and what was only changed."""
+    tables = []
+    for moved in (True, False):
+        chosen = [row for row in rows if (float(row["true_px"]) > 0) == moved]
+        columns = list(dict.fromkeys((row["change"], row["true_px"]) for row in chosen))
+        heads = [f"{change}, {float(px):g} px" if moved else change for change, px in columns]
+        lines = [f"| source | estimator | n | {' | '.join(heads)} |", "|---|---|---|" + "---|" * len(heads)]
+        for source, estimator in dict.fromkeys((row["source"], row["estimator"]) for row in chosen):
+            cells = [row for row in chosen if (row["source"], row["estimator"]) == (source, estimator)]
+            size = "" if "×" in source else f", {cells[0]['size']}"
+            measured = min(int(row["measured"]) for row in cells)
+            shown = [f"{_px(row)}, {float(row['within']):.0%}" if moved else _px(row) for row in cells]
+            lines.append(f"| {source}{size} | {estimator} | {measured} | {' | '.join(shown)} |")
+        tables.append("\n".join(lines))
+    off = [row for row in rows if abs(float(row["mean_px"]) - float(row["true_px"])) > 0.1]
+    missed = (
+        "; ".join(
+            f"{row['estimator']} on {row['source']}, {row['change']}"
+            + (f" of {float(row['true_px']):g} px" if float(row["true_px"]) else "")
+            + f": {_px(row)}"
+            for row in off
+        )
+        or "none"
+    )
+    return (
+        "\n## Do the estimators of drift find known warps?\n\n"
+        "`python -m simgan.studies.known_warps --results benchmarks/results/known_warps.csv`, with $SIMGAN_DATA for "
+        "photographs and renders. Both images of a pair carry independent Gaussian noise of 0.04 on [-1, 1], five of "
+        "256 levels. A *shift* moves everything alike, a *turn* as far, but in a direction that changes from place to "
+        "place. Textures are warped exactly, all others by Lanczos interpolation. Drift in pixels, mean over n images "
+        "(those that could be followed) with its 95 % bootstrap interval, and the share of single images within 0.1 px "
+        "of the truth:\n\n"
+        f"{tables[0]}\n\n"
+        "Nothing is moved, so that 0 is right (gain 0.5, offset 0.3, light from 0 to 0.4, blur of 1.5 px, both without "
+        "and with noise on top):\n\n"
+        f"{tables[1]}\n\n"
+        f"Means that are more than 0.1 px off, of {len(rows)}: {missed}.\n"
+    )
+
+
+def _budgets(rows: list[dict[str, str]]) -> str:
+    drawing = PAGE.parent / "images" / "drift_budget.svg"
+    drawing.write_bytes(draw(rows))
+    held = [row for row in rows if row["kind"] == "budget"]
+    active = [row for row in held if float(row["weight"]) > WEAKEST]
+    ratios = [float(row["flow_px"]) / float(row["value"]) for row in held]
+    within = [row for row in active if abs(float(row["flow_px"]) / float(row["value"]) - 1) <= 0.2]
+    lines = "".join(
+        f"| {row['value'] + ' px' if row['kind'] == 'budget' else 'λ ' + row['value']} | {row['seed']} | "
+        f"{float(row['weight']):.3f} | {_px(row, 'displacement')} | {_px(row, 'flow')} | "
+        f"{_two(row['flow_of_warp_px'])} | {_late(row)} | "
+        f"{float(row['gain_px']):+.2f} [{float(row['gain_low']):+.2f}, {float(row['gain_high']):+.2f}] | "
+        f"{float(row['realism_auc']):.3f} | {row['lost']} |\n"
+        for row in rows
+    )
+    return (
+        "\n## Does a drift budget hold?\n\n"
+        "Drawn eyes → drawn eyes of other people, light, lens and sensor, 35×55; both sides come from code, and "
+        "nothing here says anything about real eyes. A small refiner, no task network: λ alone holds structure. "
+        "`python -m simgan.studies.drift_budget --work runs/drift --results benchmarks/results/drift_budget.csv`. "
+        f"Drift of the kept refiner on {rows[0]['n']} images, mean with its 95 % bootstrap interval. Training follows "
+        "*displacement*; *optical flow*, which training never asks, is the check. Beside it, what optical flow says of "
+        "the same images with noise, warped by exactly the budget: the two estimators differ by a factor, and known "
+        "warps tell it. *Late*: least and most that training saw in the last quarter of its steps. Gain: pixels by "
+        f"which models of the iris centre err less on {rows[0]['n_test']} other pseudo-real eyes, refined against "
+        "synthetic, same run (interval over task seeds and persons, not over refiners).\n\n"
+        "| stated | seed | λ when kept | displacement, px | optical flow, px | flow of the warp, px | late, px | "
+        "gain, px | AUC | lost |\n|---|---|---|---|---|---|---|---|---|---|\n"
+        f"{lines}\n![drift against budget, gain against drift](images/drift_budget.svg)\n\n"
+        f"By optical flow, drift is {min(ratios):.2f} to {max(ratios):.2f} of the budget ({len(held)} runs); within "
+        f"±20 % in {len(within)} of the {len(active)} where λ is above its floor, at most 1.2 of it in "
+        f"{sum(ratio <= 1.2 for ratio in ratios)} of {len(held)}.\n"
+    )
+
+
+def _two(number: str) -> str:
+    return number and f"{float(number):.2f}"
+
+
+def _late(row: dict[str, str]) -> str:
+    high = row["late_high_px"]
+    return f"{float(row['late_low_px']):.2f} to {float(high):.2f}" if high else "lost"
 
 
 def _choice(rows: list[dict[str, str]]) -> str:

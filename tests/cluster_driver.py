@@ -1,8 +1,8 @@
-"""A script: refines shards on the Ray cluster of this network namespace; kills the other host when some are done.
+"""A script: refines shards on the Ray cluster of this network namespace; kills the other host while it writes a shard.
 
     python cluster_driver.py REFINER SHARDS OUT ADDRESS NAMESPACE_TO_KILL
 
-prints which shards were done, in their order, as JSON.
+prints, as JSON, which shards were done, in their order, and what the other host was writing when it was killed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
 
 import simgan
 from simgan.cluster import ray_engine
@@ -20,23 +24,44 @@ from simgan.refinement.shard import ShardWork
 from simgan.refinement.shards import Outcome
 
 
+def processes(namespace: str) -> list[int]:
+    said = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, check=True, text=True)
+    return [int(pid) for pid in said.stdout.split()]
+
+
+def written_by(pid: int, folder: Path) -> list[str]:
+    """Files of the folder that the process has open and that are not yet in place."""
+    opened = []
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                opened.append(os.readlink(descriptor))
+    return [path for path in opened if path.startswith(f"{folder}/.") and path.endswith(".tmp")]
+
+
+def kill_in_mid_shard(namespace: str, out: Path, writing: list[str]) -> None:
+    while not writing:
+        pids = processes(namespace)
+        writing += [path for pid in pids for path in written_by(pid, out)]
+        time.sleep(0.001)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def main(refiner: str, shards: str, out: str, address: str, namespace: str) -> None:
     on_ray = ray_engine(address, workers=2)
     done: list[str] = []
+    writing: list[str] = []
+    Thread(target=kill_in_mid_shard, args=(namespace, Path(out), writing), daemon=True).start()
 
     def engine(work: ShardWork, names: Sequence[str]) -> Iterator[Outcome]:
         for outcome in on_ray(work, names):
             done.append(outcome.name)
-            if len(done) == 2:
-                pids = subprocess.run(
-                    ["ip", "netns", "pids", namespace], capture_output=True, check=True, text=True
-                )
-                for pid in pids.stdout.split():
-                    os.kill(int(pid), signal.SIGKILL)
             yield outcome
 
     simgan.refine(simgan.ImageTree(shards), refiner, out, engine=engine)
-    print(json.dumps(done))
+    print(json.dumps({"done": done, "cut_off": writing}))
 
 
 if __name__ == "__main__":

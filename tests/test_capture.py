@@ -71,14 +71,33 @@ def test_a_restored_optimizer_goes_on_with_the_rate_of_the_checkpoint_and_its_ow
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     state = copy.deepcopy(optimizer.state_dict())
-    state["param_groups"][0] |= {"lr": torch.tensor(0.25), "fused": True}  # as a GPU leaves it
+    state["param_groups"][0] |= {"lr": torch.tensor(0.25), "fused": None}  # as another device leaves it
     restored = made(0.1)
     restore_optimizer(restored, state)
     group = restored.param_groups[0]
     assert group["lr"] == 0.25
-    assert not group["fused"]
+    assert group["fused"]
     assert restored.state_dict()["state"].keys() == state["state"].keys()
     restored.step()
+
+
+def test_moments_of_another_memory_layout_belong_to_the_same_weights_after_restoring() -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(2, 3, 3, 3)
+    ends = []
+    for saved_as in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(1)
+        network = torch.nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = optimizer_of(network, name="adam", learning_rate=0.1, device=torch.device("cpu"))
+        moments = {
+            name: gradient.abs().contiguous(memory_format=saved_as) for name in ("exp_avg", "exp_avg_sq")
+        }
+        state = optimizer.state_dict() | {"state": {0: {"step": torch.tensor(5.0), **moments}}}
+        restore_optimizer(optimizer, state)
+        network.weight.grad = gradient.contiguous(memory_format=torch.channels_last)
+        optimizer.step()
+        ends.append(network.weight.detach().clone())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
 
 
 def test_no_gradient_of_the_discriminator_is_computed_in_the_refiners_update() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,20 +25,24 @@ from simgan.refinement import MANIFEST, refine
 from simgan.weights import save_refiner
 
 HEAD, OTHER = "10.231.7.1", "10.231.7.2"
-NAMESPACES = ("simgan-head", "simgan-other")
+PYTHON = sys.executable
+RAY_START = [PYTHON, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
+N_SHARDS, SAMPLES = 12, 100
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}  # every host has to have it
 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
-    for i in range(48):
-        write_image(tmp_path / "in" / f"{i:02}.png", noise(20, 30, 1, seed=i))
-    convert(tmp_path / "in", tmp_path / "shards", samples=6)
+    for i in range(N_SHARDS * SAMPLES):
+        write_image(tmp_path / "in" / f"{i:04}.png", noise(20, 30, 1, seed=i))
+    convert(tmp_path / "in", tmp_path / "shards", samples=SAMPLES)
     return tmp_path / "shards"
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+def ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=30)
+    return done.stdout
 
 
 @pytest.fixture
@@ -44,41 +51,54 @@ def two_hosts() -> Iterator[tuple[str, str]]:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'simgan[ray]'")
     if shutil.which("ip") is None:
         pytest.skip("there is no `ip` (iproute2) here to make two hosts with")
-    head, other = NAMESPACES
+    head, other = names = f"simgan-{os.getpid()}-head", f"simgan-{os.getpid()}-other"
     try:
-        for name in NAMESPACES:
-            ip("netns", "add", name)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"network namespaces are not allowed here: {error.stderr.strip()}")
-    try:
-        ip("link", "add", "simgan0", "netns", head, "type", "veth", "peer", "name", "simgan1", "netns", other)
+        try:
+            for name in names:
+                ip("netns", "add", name)
+            ip(
+                "link",
+                "add",
+                "simgan0",
+                "netns",
+                head,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "simgan1",
+                "netns",
+                other,
+            )
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"network namespaces are not allowed here: {error.stderr.strip()}")
         for name, link, address in ((head, "simgan0", HEAD), (other, "simgan1", OTHER)):
             ip("-n", name, "addr", "add", f"{address}/24", "dev", link)
             ip("-n", name, "link", "set", link, "up")
             ip("-n", name, "link", "set", "lo", "up")
         yield head, other
     finally:
-        for name in NAMESPACES:
-            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, check=False, text=True)
-            for pid in pids.stdout.split():
-                os.kill(int(pid), 9)
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        for name in set(names) & {line.split()[0] for line in ip("netns", "list").splitlines()}:
+            for pid in ip("netns", "pids", name).split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            ip("netns", "del", name)
 
 
-def in_namespace(name: str, *command: str) -> subprocess.CompletedProcess[str]:
-    shared_token = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-    }  # every host has to have it
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | shared_token
-    return subprocess.run(
-        ["ip", "netns", "exec", name, *command],
-        capture_output=True,
-        check=False,
-        text=True,
-        env=environment,
-        timeout=240,
-    )
+def on_host(name: str, log: Path, *command: str) -> str:
+    """What the command says. Into a file: Ray's daemons keep what they inherit open, and a pipe would never end."""
+    with log.open("w") as file:
+        done = subprocess.run(
+            ["ip", "netns", "exec", name, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | TOKEN,
+            timeout=180,
+        )
+    assert done.returncode == 0, log.read_text()
+    return log.read_text()
 
 
 @pytest.mark.soak
@@ -87,23 +107,22 @@ def test_every_shard_is_done_once_with_the_same_bytes_though_one_of_two_hosts_is
     two_hosts: tuple[str, str], shards: Path, tmp_path: Path
 ) -> None:
     head, other = two_hosts
-    save_refiner(tmp_path / "refiner.safetensors", build_refiner())
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
-    begun = in_namespace(
-        head, *ray, "--head", f"--node-ip-address={HEAD}", "--port=6379", "--include-dashboard=false"
-    )
-    assert begun.returncode == 0, begun.stderr
-    joined = in_namespace(other, *ray, f"--address={HEAD}:6379", f"--node-ip-address={OTHER}")
-    assert joined.returncode == 0, joined.stderr
-    driver = [
-        sys.executable,
-        str(Path(__file__).with_name("cluster_driver.py")),
-        str(tmp_path / "refiner.safetensors"),
-    ]
-    done = in_namespace(head, *driver, str(shards), str(tmp_path / "ray"), f"ray://{HEAD}:6379", other)
-    assert done.returncode == 0, done.stderr
-    assert sorted(json.loads(done.stdout.splitlines()[-1])) == [f"shard-{i:06}.tar" for i in range(8)]
-    refine(ImageTree(shards), tmp_path / "refiner.safetensors", tmp_path / "one")
+    refiner = tmp_path / "refiner.safetensors"
+    save_refiner(refiner, build_refiner())
+    # Sockets lie there, whose paths may be 107 characters long.
+    with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as sockets:
+        at_head = [f"--node-ip-address={HEAD}", "--port=6379", f"--temp-dir={sockets}"]
+        on_host(head, tmp_path / "head.log", *RAY_START, "--head", "--include-dashboard=false", *at_head)
+        joining = [f"--address={HEAD}:6379", f"--node-ip-address={OTHER}"]
+        on_host(other, tmp_path / "other.log", *RAY_START, *joining)
+        driver = [PYTHON, str(Path(__file__).with_name("cluster_driver.py")), str(refiner), str(shards)]
+        said = on_host(
+            head, tmp_path / "driver.log", *driver, str(tmp_path / "ray"), f"ray://{HEAD}:6379", other
+        )
+    told = json.loads(said.splitlines()[-1])
+    assert told["cut_off"], "the other host was writing a shard when it was killed"
+    assert sorted(told["done"]) == [f"shard-{i:06}.tar" for i in range(N_SHARDS)]
+    refine(ImageTree(shards), refiner, tmp_path / "one")
     for path in (*sorted((tmp_path / "one").glob("*.tar")), tmp_path / "one" / MANIFEST):
         assert (tmp_path / "ray" / path.name).read_bytes() == path.read_bytes()
 
@@ -114,9 +133,10 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         ray_engine(address)
 
 
-def test_without_ray_the_extra_is_named(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "0.png", noise(20, 30, 1))
+    convert(tmp_path / "in", tmp_path / "shards")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"simgan\[ray\]"):
-        refine(ImageTree(shards), build_refiner(), tmp_path / "out", engine=ray_engine("ray"))
+        refine(ImageTree(tmp_path / "shards"), build_refiner(), tmp_path / "out", engine=ray_engine("ray"))

@@ -102,6 +102,10 @@ def test_each_illness_of_the_game_is_found_and_no_other(name: str, chart: Chart)
     assert all(finding.what and finding.change for finding in findings)
 
 
+def test_a_record_that_does_not_say_what_refining_cost_blames_nobody() -> None:
+    assert _names(_chart(evaluation={"labels": NOT_HOLDING})) == []
+
+
 def test_a_discriminator_that_guesses_because_refined_is_real_is_no_illness() -> None:
     assert _names(_chart(accuracy=0.5, realism_auc=0.55)) == []
 

@@ -164,3 +164,15 @@ def test_flat_images_have_no_drift_and_a_foreign_table_no_keypoints(tmp_path: Pa
     found = _measure(inputs)
     assert found["keypoints"] is None
     assert _measure(again)["structure"]["lost"] == COUNT
+
+
+def test_images_too_small_to_follow_have_no_drift_and_it_is_said_how_large_they_must_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "SIZE", (15, 48))
+    found, why = measure_drift(
+        _inputs(tmp_path, texture(COUNT, 15, 48)),
+        matching="histogram", masks=None, budget=BUDGET, seed=0, progress=lambda _: None,
+    )  # fmt: skip
+    assert found is None
+    assert why == "drift was not measured: 15×48 images are too small to follow, 16 pixels a side are needed"

@@ -43,11 +43,18 @@ def _assembly(budget_px: float = 0.5, staged: torch.Tensor | None = None) -> Any
 
 @pytest.fixture
 def players() -> Any:
-    return tiny_runs.tiny_players(weight=0.3)
+    players = tiny_runs.tiny_players(weight=0.3)
+    players.refiner_optimizer.param_groups[0]["lr"] = 1e-3  # as configured: nothing has decayed yet
+    return players
 
 
 def _refiner_moves(monkeypatch: pytest.MonkeyPatch, refined: torch.Tensor) -> None:
     monkeypatch.setattr(module, "refine_batch", lambda *_: refined)
+
+
+def _says(monkeypatch: pytest.MonkeyPatch, px: float) -> None:
+    _refiner_moves(monkeypatch, _tensor())
+    monkeypatch.setattr(module, "drift_px", lambda *_: px)
 
 
 def test_the_weight_follows_the_equation_and_stands_in_the_objective(
@@ -55,19 +62,46 @@ def test_the_weight_follows_the_equation_and_stands_in_the_objective(
 ) -> None:
     budget = DriftBudget.of(_assembly())
     assert budget is not None
-    _refiner_moves(monkeypatch, _tensor())  # no drift: e = −1, and there was no error before
-    found = budget.update(players)
-    assert found["drift_px"] == pytest.approx(0, abs=0.01)
-    assert players.objective.self_regularization_weight == pytest.approx(0.3 * math.exp(-0.05))
-    _refiner_moves(monkeypatch, _tensor(2.0))  # four times the budget: e = 3, of which 2 count
+
+    def exponent() -> float:
+        return math.log(players.objective.self_regularization_weight / 0.3) / 0.1
+
+    _says(monkeypatch, 0.0)  # e = −1
+    assert budget.update(players)["drift_px"] == 0
+    assert exponent() == pytest.approx(-1)
+    players.averaging_decay = 0.98  # τ = 50 steps: the average goes to 0.1 + 50·0.1/25 = 0.3, so e = −0.4
+    _says(monkeypatch, 0.1)
     budget.update(players)
-    assert players.objective.self_regularization_weight == pytest.approx(
-        0.3 * math.exp(-0.05 + 0.2 * 2 + 0.5 * 3)
-    )
+    assert exponent() == pytest.approx(-1.4)
+    _says(monkeypatch, 0.4)  # 0.4 + 50·0.3/25 = 1.0, twice the budget: e = 1
+    budget.update(players)
+    assert exponent() == pytest.approx(-0.4)
+    _says(
+        monkeypatch, 3.0
+    )  # far above, of which 1 counts; the learning rate has fallen to a quarter, and f with it
+    players.refiner_optimizer.param_groups[0]["lr"] = 1e-3 / 4
+    budget.update(players)
+    assert exponent() == pytest.approx(-0.15)
+
+
+def test_structure_that_is_not_found_again_counts_as_far_above_the_budget(
+    players: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = DriftBudget(_assembly(), budget_px=0.5)
     _refiner_moves(monkeypatch, torch.from_numpy(texture(8, *SIZE, seed=9)).permute(0, 3, 1, 2))
     lost = budget.update(players)
-    assert lost["drift_px"] is None, "structure that is not found again counts as far above the budget"
-    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(1.85 + 0.4))
+    assert lost["drift_px"] is None
+    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(0.1))
+
+
+def test_it_is_the_averaged_refiner_that_is_measured(players: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        module, "refine_batch", lambda _assembly, refiner, staged: seen.append(refiner) or staged
+    )
+    players.averaged_refiner = object()
+    DriftBudget(_assembly(), budget_px=0.5).update(players)
+    assert seen == [players.averaged_refiner]
 
 
 def test_the_weight_stays_between_its_bounds(players: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,22 +123,23 @@ def test_a_restored_budget_goes_on_as_if_it_had_never_stopped(
     )
     first.update(players)
     other = tiny_runs.tiny_players(weight=0.3)
+    other.refiner_optimizer.param_groups[0]["lr"] = 1e-3
     second.load_state_dict(first.state_dict(), other)
     assert other.objective.self_regularization_weight == first.weight
     assert first.update(players) == second.update(other)
 
 
-def test_there_is_no_budget_without_pixels_and_drift_is_measured_every_ten_steps() -> None:
+def test_there_is_no_budget_without_pixels_and_drift_is_measured_every_25_steps() -> None:
     assert DriftBudget.of(_assembly(0.0)) is None
     budget = DriftBudget(_assembly(), budget_px=0.5)
-    assert [step for step in range(1, 31) if budget.due(step)] == [10, 20, 30]
+    assert [step for step in range(1, 80) if budget.due(step)] == [25, 50, 75]
 
 
 def test_a_budget_that_cannot_be_measured_is_refused_before_training() -> None:
     with pytest.raises(ConfigurationError, match="only 0% of the synthetic images, 24×24, have"):
         DriftBudget(_assembly(staged=torch.zeros(8, 1, *SIZE)), budget_px=0.5)
-    with pytest.raises(ConfigurationError, match="7×24"):
-        DriftBudget(_assembly(staged=_tensor()[:, :, :7]), budget_px=0.5)
+    with pytest.raises(ConfigurationError, match="15×24"):
+        DriftBudget(_assembly(staged=_tensor()[:, :, :15]), budget_px=0.5)
     with pytest.raises(ConfigurationError, match="at most 4"):
         resolve_configuration("default", {"objective.drift_budget_px": 5.0})
 
@@ -112,7 +147,7 @@ def test_a_budget_that_cannot_be_measured_is_refused_before_training() -> None:
 def test_drift_of_images_is_their_mean_and_unknown_where_most_are_lost() -> None:
     assert drift_px(_tensor(), _tensor(1.0)) == pytest.approx(1, abs=0.1)
     assert drift_px(_tensor(), torch.zeros(8, 1, *SIZE)) is None
-    assert drift_px(_tensor()[:, :, :7], _tensor()[:, :, :7]) is None
+    assert drift_px(_tensor()[:, :, :15], _tensor()[:, :, :15]) is None
 
 
 def test_a_refiner_above_the_budget_is_not_kept_where_one_within_it_is() -> None:
@@ -135,12 +170,12 @@ def test_a_run_with_a_budget_logs_it_and_continues_exactly_after_an_interruption
             write_image(tmp_path / side / f"{i:02}.png", np.clip(127 + 120 * image, 0, 255).astype(np.uint8))
     overrides = {
         "synthetic.root": str(tmp_path / "synthetic"), "real.root": str(tmp_path / "real"), **tiny_runs.TINY,
-        "refiner.output": "residual", "objective.drift_budget_px": 0.5, "training.steps": 24,
+        "refiner.output": "residual", "objective.drift_budget_px": 0.5, "training.steps": 54,
     }  # fmt: skip
     train(run_dir=tmp_path / "whole", overrides=overrides)
 
     def stop(progress: Any) -> None:
-        if progress.turn >= 20:
+        if progress.turn >= 40:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -149,5 +184,5 @@ def test_a_run_with_a_budget_logs_it_and_continues_exactly_after_an_interruption
     whole, cut = (tiny_runs.final_state(tmp_path / name) for name in ("whole", "cut"))
     assert tiny_runs.differences(whole, cut) == []
     held = [row for row in whole["metrics"] if row["kind"] == "drift_budget"]
-    assert [row["step"] for row in held] == [10, 20]
+    assert [row["step"] for row in held] == [25, 50]
     assert held[0]["self_regularization_weight"] != held[1]["self_regularization_weight"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from simgan.data.labels import read_labels
 from simgan.data.trees import ImageTree
 from simgan.errors import DataError
 from simgan.evaluation.inputs import open_inputs
+from simgan.evaluation.outcomes import Outcomes
 from simgan.studies import eye_sets, eyes
 from simgan.studies.eye_sets import part_masks, real_eyes, rendered_eyes, split_blocks
+from simgan.studies.eyes import Unit, join_folds, pool_units
 from tiny_runs import TINY
 
 
@@ -205,3 +208,36 @@ def test_a_refiner_is_trained_once_for_both_tasks_and_reads_of_the_test_part_are
     reads = table(results / "test_reads.csv")
     assert [row["unit"] for row in reads] == [f"{run.name}-test-{task}" for task in ("iris", "parts")]
     capsys.readouterr()
+
+
+def outcomes_of(errors: dict[str, list[list[float]]], groups: list[int], paths: tuple[str, ...]) -> Outcomes:
+    return Outcomes(
+        task="regression",
+        unit="widths",
+        errors={arm: np.array(rows) for arm, rows in errors.items()},
+        n_train=dict.fromkeys(errors, 3),
+        groups=np.array(groups),
+        paths=paths,
+        task_seeds=tuple(range(len(next(iter(errors.values()))))),
+    )
+
+
+def test_folds_of_one_seed_are_one_test_set_whose_groups_stay_apart() -> None:
+    a = outcomes_of({"refined": [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]]}, [0, 0, 1], ("a", "b", "c"))
+    b = outcomes_of({"refined": [[0.5], [0.7]]}, [0], ("d",))
+    joined = join_folds([a, b])
+    np.testing.assert_array_equal(joined.errors["refined"], [[0.1, 0.2, 0.3, 0.5], [0.3, 0.4, 0.5, 0.7]])
+    assert joined.groups.tolist() == [0, 0, 1, 2]
+    assert joined.paths == ("a", "b", "c", "d")
+
+
+def test_a_seed_that_lacks_a_fold_of_the_others_is_not_pooled(tmp_path: Path) -> None:
+    errors = {arm: [[0.2, 0.4]] for arm in ("synthetic", "refined", "real")}
+    for seed, fold in ((0, 0), (0, 1), (1, 0)):
+        unit = Unit("refined", "renders", "default", fold, seed, "dev", "iris")
+        outcomes_of(errors, [0, 1], ("a", "b")).save(tmp_path / f"{unit.name}.npz")
+        (tmp_path / f"{unit.name}.json").write_text(json.dumps(asdict(unit)))
+    (pooled,) = pool_units(tmp_path)
+    assert (pooled["folds"], pooled["seeds"]) == ([0, 1], [0])
+    assert pooled["downstream"]["refined"]["n_test"] == 4
+    assert pooled["downstream"]["refined"]["mean"] == pytest.approx(0.3)

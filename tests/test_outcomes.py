@@ -123,6 +123,45 @@ def test_pooling_takes_medians_over_runs_and_one_set_of_intervals() -> None:
     assert pooled["seeds"] == [0, 1, 2]
 
 
+def _drift(px: float, lost: int, gain: float) -> dict[str, Any]:
+    part = {"mean": px, "low": px - 0.1, "high": px + 0.1, "median": px, "p95": 2 * px, "n": 90}
+    return {
+        "n": 100,
+        "structure": {**part, "lost": lost, "unmeasured": 2},
+        "flow": {**part, "mean": px + 0.05},
+        "floor": {"structure_px": 0.02, "flow_px": 0.06},
+        "keypoints": None,
+        "gain": {"over_synthetic": {"mean": gain, "low": gain - 0.1, "high": gain + 0.1}},
+    }
+
+
+def test_pooled_drift_is_its_median_and_range_over_runs_with_each_beside_the_gain_of_its_run() -> None:
+    drifts = [_drift(0.3, 0, 0.2), _drift(0.5, 4, 0.1), _drift(0.4, 2, 0.3)]
+    pooled = pool([_evaluation(seed, 0.2, drift=one) for seed, one in enumerate(drifts)])
+    drift = pooled["drift"]
+    structure = drift["structure"]
+    assert (structure["mean"], structure["low"], structure["high"], structure["lost"]) == (0.4, 0.3, 0.5, 2)
+    assert drift["flow"]["mean"] == pytest.approx(0.45)
+    assert drift["gain"] == pooled["downstream"]["gain"]
+    assert [(run["seed"], run["structure_px"], run["gain"]["mean"]) for run in drift["runs"]] == [
+        (0, 0.3, 0.2), (1, 0.5, 0.1), (2, 0.4, 0.3),
+    ]  # fmt: skip
+
+
+def test_drift_that_some_runs_lack_is_not_pooled_and_its_reason_goes_along() -> None:
+    why = "drift was not measured: 8×8 images are too small to follow, 16 pixels a side are needed"
+    pooled = pool(
+        [_evaluation(0, 0.2, drift=_drift(0.3, 0, 0.1)), _evaluation(1, 0.2, drift=None, drift_reason=why)]
+    )
+    assert (pooled["drift"], pooled["drift_reason"]) == (None, why)
+    lost = {**_drift(0.3, 9, 0.1), "structure": {"mean": None, "lost": 98, "unmeasured": 2}}
+    pooled = pool([_evaluation(0, 0.2, drift=lost), _evaluation(1, 0.2, drift=_drift(0.3, 0, 0.1))])
+    assert pooled["drift"]["structure"]["mean"] is None, (
+        "a median over the runs that can be measured would flatter"
+    )
+    assert [run["structure_px"] for run in pooled["drift"]["runs"]] == [None, 0.3]
+
+
 def test_refiner_seeds_that_disagree_widen_the_interval() -> None:
     def width(refined: tuple[float, ...]) -> float:
         arm = pool([_evaluation(seed, e) for seed, e in enumerate(refined)])["downstream"]["refined"]

@@ -89,3 +89,28 @@ def test_the_plot_has_a_dot_for_each_run_at_its_share_of_the_gap(page: Any) -> N
     assert [float(dot.get("cx", "")) for dot in dots] == [472.0, 225.0]
     assert dots[0].get("fill") == dots[0].get("stroke")
     assert (dots[1].get("fill"), dots[1].get("stroke")) == ("none", page._RED)
+
+
+def eyes_record(closed: dict[str, float] | None) -> dict[str, Any]:
+    arm = {"mean": 0.05, "low": 0.04, "high": 0.06, "n_test": 170}
+    return {
+        "kind": "refined", "synthetic": "renders", "variant": "default", "part": "test", "task": "iris",
+        "folds": [0, 1],
+        "seeds": [0, 1], "downstream": {
+            "synthetic": arm, "refined": arm | {"mean": 0.045}, "gap_closed": closed, "reason": "the gap is too small",
+            "gain": {"over_synthetic": {"mean": 0.005, "low": -0.001, "high": 0.011}},
+        },
+    }  # fmt: skip
+
+
+def test_real_eyes_show_each_arm_the_gain_and_why_a_gap_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    import eyes
+
+    text = eyes.section([eyes_record(None), eyes_record({"median": 0.61, "low": 0.2, "high": 0.9})], 20)
+    assert "| **refined** | 0.0450 [0.0400, 0.0600] | 0.0450 [0.0400, 0.0600] |" in text
+    assert "890 UnityEyes renders; test, folds 0, 1, refiners 0, 1, n = 170" in text
+    assert "over synthetic +0.0050 [-0.0010, +0.0110]; gap closed: not said, the gap is too small" in text
+    assert "gap closed, median over refiners: 0.61 [0.20, 0.90] (the goal is 0.6)" in text
+    assert "| labelled real (bound) | – | – |" in text
+    assert "read 20 times" in text

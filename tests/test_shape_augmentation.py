@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from simgan.tasks import ShapeAugmentation, StandardAugmentation
+from simgan.tasks.shape_augmentation import elastic_field
 
 NOTHING = {"rotation_deg": 0.0, "shear": 0.0, "stretch": 0.0, "shift": 0.0, "elastic": 0.0}
 
@@ -73,6 +74,13 @@ def test_shifts_are_shares_of_the_side() -> None:
     for places in (right, down):
         assert 2.9 < places.max() <= 3.35
         assert -3.35 <= places.min() < -2.9
+
+
+@pytest.mark.parametrize("size", [(8, 8), (35, 55)])
+def test_the_elastic_field_is_the_bicubic_interpolation_of_its_control_points(size: tuple[int, int]) -> None:
+    points = torch.randn(4, 2, 3, 3, generator=seeded())
+    wanted = torch.nn.functional.interpolate(points, size=size, mode="bicubic", align_corners=True)
+    torch.testing.assert_close(elastic_field(points, size), wanted, atol=1e-6, rtol=0)
 
 
 def test_elastic_displacements_have_the_stated_deviation_and_are_smooth() -> None:

@@ -282,6 +282,7 @@ def test_the_cache_of_shards_holds_what_the_cache_of_the_folder_holds(folder: Pa
 
 
 def test_labels_by_folder_are_read_from_shards(folder: Path, tmp_path: Path) -> None:
+    (folder / "labels.csv").unlink()
     convert(folder, tmp_path / "shards", samples=4)
     tree = ImageTree(tmp_path / "shards")
     assert detect_label_format(tree) == "folders"
@@ -294,6 +295,7 @@ def test_labels_by_folder_are_read_from_shards(folder: Path, tmp_path: Path) -> 
 
 def test_one_shard_is_no_class(folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder / "left")
+    (folder / "labels.csv").unlink()
     convert(folder, tmp_path / "shards", samples=2)
     assert detect_label_format(ImageTree(tmp_path / "shards")) is None
 

@@ -125,6 +125,23 @@ def test_the_foot_says_how_many_refiners_the_interval_is_of() -> None:
     assert judge(run_with(), changed(downstream=None)).foot == ""
 
 
+DRIFT = {"n": 300, "structure": {"mean": 0.314, "low": 0.28, "high": 0.35, "lost": 0}}
+
+
+def test_drift_stands_in_the_sentence_of_the_gain() -> None:
+    assert sentence(changed(drift=DRIFT)).endswith("on real); structure drifts by 0.31 px [0.28, 0.35].")
+    lost = {"n": 300, "structure": {**DRIFT["structure"], "lost": 7}}
+    assert sentence(changed(drift=lost)).endswith("0.31 px [0.28, 0.35] and was lost in 7 of 300 images.")
+    assert sentence(changed(drift=DRIFT, downstream=None)).endswith("drifts by 0.31 px [0.28, 0.35].")
+
+
+def test_drift_that_is_not_known_is_said_with_its_reason() -> None:
+    nothing = {"n": 300, "structure": {"mean": None}}
+    assert sentence(changed(drift=nothing)).endswith("; drift is not known, no structure could be followed.")
+    why = "drift was not measured: 8×8 images are too small to follow, 16 pixels a side are needed"
+    assert sentence(changed(drift=None, drift_reason=why)).endswith(f"on real); {why}.")
+
+
 def test_unchecked_labels_are_said_to_be_unchecked() -> None:
     assert sentence(changed(labels=None)).endswith("whether labels hold was not checked.")
 

@@ -18,6 +18,7 @@ from simgan.refinement.shard import ShardWork
 from simgan.refinement.shards import Engine, Outcome, attempt_shard
 
 _MOST_LOST = 5  # actors lost in a row without one shard done: the cluster itself is gone
+_PATIENCE_S = 300  # without any actor at work: a cluster that grows on demand has brought a host by then
 
 
 def ray_engine(address: str, *, workers: int = 0) -> Engine:
@@ -52,36 +53,58 @@ def ray_engine(address: str, *, workers: int = 0) -> Engine:
 
 
 def _on_actors(ray: Any, work: ShardWork, names: Sequence[str], workers: int) -> Iterator[Outcome]:
-    """Each actor has one shard at a time. When one is lost, its shard goes to another."""
+    """Each actor has one shard at a time. When one is lost, its shard goes to another.
+
+    An actor gets a shard only once it runs: where a host was lost there may be no place for the one that replaces it,
+    now or ever, and the others go on without.
+    """
     cores = int(ray.cluster_resources().get("CPU", 1))
     count = min(workers or cores, len(names))
     gpus = 1 if work.device.startswith("cuda") else 0
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
     todo, lost_in_a_row = deque(names), 0
-    idle = [actor.remote(work) for _ in range(count)]
-    busy: dict[Any, tuple[Any, str]] = {}  # answer to come -> who owes it, for which shard
-    while todo or busy:
+    idle: list[Any] = []
+    owed: dict[
+        Any, tuple[Any, str | None]
+    ] = {}  # answer to come -> who owes it, for which shard; None: for its start
+
+    def start() -> None:
+        worker = actor.remote(work)
+        owed[worker.started.remote()] = worker, None
+
+    for _ in range(count):
+        start()
+    while todo or any(name is not None for _, name in owed.values()):
         while todo and idle:
-            worker, name = idle.pop(), todo.popleft()
-            busy[worker.refine.remote(name)] = worker, name
-        (ready, *_), _ = ray.wait(list(busy))
-        worker, name = busy.pop(ready)
+            worker, shard = idle.pop(), todo.popleft()
+            owed[worker.refine.remote(shard)] = worker, shard
+        at_work = any(name is not None for _, name in owed.values())
+        ready, _ = ray.wait(list(owed), timeout=None if at_work else _PATIENCE_S)
+        if not ready:
+            raise RunError(
+                f"no worker could be started for {_PATIENCE_S} s: the cluster has no {'GPU' if gpus else 'core'} free; "
+                f"what is done stays done: run again when it has"
+            )
+        worker, name = owed.pop(ready[0])
         try:
-            yield ray.get(ready)
+            answer = ray.get(ready[0])
         except ray.exceptions.RayTaskError as error:
             raise error.cause or RunError(f"{name}: {error}") from error
         except ray.exceptions.RayError as error:
-            todo.appendleft(name)
+            if name is not None:
+                todo.appendleft(name)
             lost_in_a_row += 1
             if lost_in_a_row > _MOST_LOST + count:
                 raise RunError(
-                    f"{name}: workers are lost one after the other ({error}); what is done stays done: mend the "
-                    f"cluster and run again"
+                    f"workers are lost one after the other ({error}); what is done stays done: mend the cluster and "
+                    f"run again"
                 ) from error
-            idle.append(actor.remote(work))
+            start()
         else:
-            lost_in_a_row = 0
             idle.append(worker)
+            if name is not None:
+                lost_in_a_row = 0
+                yield answer
 
 
 class _Worker:
@@ -90,6 +113,9 @@ class _Worker:
     def __init__(self, work: ShardWork) -> None:
         self._work = work
         torch.set_num_threads(1)
+
+    def started(self) -> None:
+        """Answers as soon as the actor has a place to run."""
 
     def refine(self, name: str) -> Outcome:
         return attempt_shard(self._work, name, threads=1)

@@ -145,7 +145,7 @@ def describe_evaluation(record: Mapping[str, Any]) -> str:
         *_realism(record.get("realism")),
         *_downstream(record),
         *_labels(record.get("labels")),
-        *_drift(record.get("drift")),
+        *_drift(record),
     ]
     return "\n".join(parts) + bullets("warnings", record["warnings"])
 
@@ -206,10 +206,11 @@ def _labels(labels: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _drift(drift: Mapping[str, Any] | None) -> list[str]:
+def _drift(record: Mapping[str, Any]) -> list[str]:
     """Drift in pixels, with the gain of the same run beside it."""
+    drift = record.get("drift")
     if drift is None:
-        return []
+        return []  # the reason is among the warnings
     parts = [("structure", drift["structure"]), ("by optical flow", drift["flow"])]
     parts += [("keypoints", drift["keypoints"])] if drift["keypoints"] else []
     parts += [("masks, boundary", drift["masks"]["boundary"])] if drift["masks"] else []

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simgan.data.left_out import MANIFEST
 from simgan.data.output_folder import (
     check_places,
+    copy_atomically,
     file_sha256,
     files_below,
     make_folder,
@@ -144,7 +146,10 @@ def _unpack(shards: ShardFiles, out: Path, progress: Progress | None) -> Convers
     if begun:
         remove_temporaries(out)
     there = files_below(out) - {_UNFINISHED} if out.is_dir() else set()
-    foreign = sorted(there - places.keys())
+    # Which images were left out has to be known wherever their labels are: a manifest goes along.
+    manifest = shards.root / MANIFEST
+    carried = manifest.is_file() and MANIFEST not in places
+    foreign = sorted(there - places.keys() - ({MANIFEST} if carried else set()))
     if foreign:
         raise OutputError(f"{out}: holds other files, first {foreign[0]}; choose a new or empty folder")
     make_folder(out)
@@ -176,6 +181,8 @@ def _unpack(shards: ShardFiles, out: Path, progress: Progress | None) -> Convers
                 written += 1
         if progress is not None:
             progress(done, len(shards.names))
+    if carried and file_sha256(manifest) != file_sha256(out / MANIFEST):
+        copy_atomically(manifest, out / MANIFEST)
     wait_for_disk(out)
     remove_file(unfinished)
     n_samples = len({sample_key(name) for name in places})

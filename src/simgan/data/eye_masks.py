@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from simgan.data.label_set import Labels, raise_label_faults
 from simgan.data.trees import ImageTree
 from simgan.errors import ImageError, LabelError
-from simgan.images import read_image, read_image_size
+from simgan.images import read_image
 
 SKIN, SCLERA, IRIS, PUPIL = 0, 1, 2, 3
 CLASSES = ("skin", "sclera", "iris", "pupil")
@@ -71,7 +72,11 @@ def read_mask(path: str | Path) -> Mask:
     Channels must be equal. Up to 1 % of the pixels may have other values (strays of an editor): they are skin. More,
     unequal channels, or 16 bit are a `LabelError`.
     """
-    array = read_image(path)
+    return classes_of_mask(read_image(path), path)
+
+
+def classes_of_mask(array: NDArray[Any], path: str | Path) -> Mask:
+    """The same of the pixels (H, W, C) of a mask, which lies at `path`."""
     if array.dtype != np.uint8:
         raise LabelError(f"{path}: a mask of 8 bit is wanted, got {array.dtype}")
     if (array != array[..., :1]).any():
@@ -113,11 +118,12 @@ def read_masks(tree: ImageTree, paths: Sequence[str]) -> list[Mask]:
     faults: list[str] = []
     for path in paths:
         try:
-            where = mask_path(path)
-            if not (Path(tree.root) / where).is_file():
+            where = mask_path(tree.place(path))
+            found = tree.find(where, beside=path)
+            if found is None:
                 raise LabelError(f"{path} has no mask: {where} is missing")
-            mask = read_mask(Path(tree.root) / where)
-            size = read_image_size(Path(tree.root) / path)
+            mask = classes_of_mask(tree.read(found), Path(tree.root) / found)
+            size = tree.read_size(path)
             if mask.shape != size:
                 raise LabelError(
                     f"{where} is {mask.shape[0]}×{mask.shape[1]} (height×width), its image {size[0]}×{size[1]}"

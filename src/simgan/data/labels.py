@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -19,9 +18,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan.data.columns import CLASS_COLUMNS, classes, labels_of_columns, listed
 from simgan.data.eye_masks import read_iris_from_masks
 from simgan.data.label_set import LabelReader, Labels, raise_label_faults, short
-from simgan.data.left_out import images_left_out
+from simgan.data.left_out import MANIFEST, images_left_out, left_out_by
+from simgan.data.sidecars import looks_like_sidecars, read_cls, read_json
 from simgan.data.syntheseyes import read_syntheseyes
 from simgan.data.trees import ImageTree
 from simgan.data.unityeyes import looks_like_unityeyes, read_unityeyes_gaze, read_unityeyes_iris
@@ -40,11 +41,7 @@ __all__ = [
 
 LABELS_FILE = "labels.csv"
 PATH_COLUMNS = ("path", "image")
-CLASS_COLUMNS = ("class", "label")
-GROUP_COLUMN = "group"
 
-
-Cell = tuple[int, str]  # its line in the file, its text
 Row = tuple[int, list[str]]
 
 
@@ -59,23 +56,26 @@ def read_labels(tree: ImageTree, paths: Sequence[str] | None = None, format: str
     if name is None:
         raise LabelError(
             f"{tree.root}: no labels found. Wanted a {LABELS_FILE} in that folder (a column 'path', then "
-            f"'class' or numbers) or a folder of images per class; known formats: {_listed(LABEL_FORMATS)}"
+            f"'class' or numbers) or a folder of images per class; known formats: {listed(LABEL_FORMATS)}"
         )
     if name not in LABEL_FORMATS:
-        raise LabelError(f"{tree.root}: unknown label format {name!r}; known: {_listed(LABEL_FORMATS)}")
+        raise LabelError(f"{tree.root}: unknown label format {name!r}; known: {listed(LABEL_FORMATS)}")
     return LABEL_FORMATS[name](tree, wanted)
 
 
 def detect_label_format(tree: ImageTree) -> str | None:
     """The format that the tree seems to have, or None.
 
-    "csv" where the root holds a labels.csv; "unityeyes" where the first image has such a file beside it; "folders"
-    where images lie in two or more folders of one depth.
+    "csv" where the root, or one of the shards, holds a labels.csv; "unityeyes", "cls" or "json" where the first image
+    has such a sidecar (a JSON object only if it has a class or label: other numbers may mean anything); "folders" where
+    images lie in two or more folders of one depth.
     """
-    if os.path.lexists(Path(tree.root) / LABELS_FILE):
+    if os.path.lexists(Path(tree.root) / LABELS_FILE) or tree.find(LABELS_FILE) is not None:
         return "csv"
     if looks_like_unityeyes(tree):
         return "unityeyes"
+    if (sidecars := looks_like_sidecars(tree)) is not None:
+        return sidecars
     parents = [PurePosixPath(tree.place(path)).parent for path in tree.paths()]
     same_depth = len({len(parent.parts) for parent in parents}) == 1
     return "folders" if same_depth and len({parent.name for parent in parents}) >= 2 else None
@@ -96,7 +96,7 @@ def align_classes(
         )
     what = "classes" if reference.kind == "class" else "columns"
     one_sided = [
-        f"only {side}: {_listed(names)}"
+        f"only {side}: {listed(names)}"
         for side, names in (
             (reference_name, [name for name in reference.names if name not in other.names]),
             (other_name, [name for name in other.names if name not in reference.names]),
@@ -127,46 +127,46 @@ def read_folders(tree: ImageTree, paths: Sequence[str]) -> Labels:
         faults.append("there is no image to label")
     next_step = "put each image into the folder of its class, or narrow the images pattern"
     raise_label_faults(str(tree.root), faults, next_step)
-    return _classes([PurePosixPath(path).parent.name for path in paths], groups=None)
+    return classes([PurePosixPath(path).parent.name for path in paths])
 
 
 def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
-    """Format "csv": labels.csv in the root, UTF-8, one row per image.
+    """Format "csv": labels.csv in the root, or in one of the shards, UTF-8, one row per image.
 
-    The first column is `path` (or `image`), relative to the root and posix. A column `class` (or `label`)
-    gives classes; without one, every column that holds numbers is a value. A column `group` gives the groups.
-    Columns of text are left alone, and so are rows for files that exist but were not asked for, or were left out
-    when the tree was refined.
+    The first column is `path` (or `image`), relative to the root (in shards: the name of the member) and posix. A
+    column `class` (or `label`) gives classes; without one, every column that holds numbers is a value. A column `group`
+    gives the groups. Columns of text are left alone, and so are rows for files that exist but were not asked for, or
+    were left out when the tree was refined.
     """
-    where = Path(tree.root) / LABELS_FILE
-    header, rows, faults = read_table(where)
-    row_of, row_faults = _rows_by_path(tree, rows, set(paths))
+    name = tree.find(LABELS_FILE) or LABELS_FILE
+    where = Path(tree.root) / name
+    try:
+        header, rows, faults = read_table(tree.read_bytes(name), where)
+    except (OSError, KeyError) as error:
+        raise LabelError(f"{where}: cannot be read: {error}") from error
+    places = [tree.place(path) for path in paths]
+    faults += [f"{place} stands in {n} shards" for place, n in Counter(places).items() if n > 1]
+    row_of, row_faults = _rows_by_place(tree, rows, set(places))
     faults += row_faults
-    faults += [f"no row for {path}" for path in paths if path not in row_of]
-    ordered = [row_of[path] for path in paths if path in row_of]
+    faults += [f"no row for {place}" for place in places if place not in row_of]
+    ordered = [row_of[place] for place in places if place in row_of]
     columns = {
-        name: [(line, row[i].strip()) for line, row in ordered] for i, name in enumerate(header) if i > 0
+        name: [(f"line {line}", row[i].strip()) for line, row in ordered]
+        for i, name in enumerate(header)
+        if i > 0
     }
-    grouping = columns.pop(GROUP_COLUMN, [])
-    faults += [f"line {line}: no group" for line, group in grouping if not group]
-    groups = tuple(group for _, group in grouping) or None
-    class_column = next((name for name in columns if name in CLASS_COLUMNS), None)
-    numbers: dict[str, list[float]] = {}
-    if class_column is None:
-        numbers, column_faults = _value_columns(columns)
-    else:
-        column_faults = _class_faults(class_column, columns[class_column])
-    raise_label_faults(
-        str(where), faults + column_faults, "correct the file; every image needs exactly one row"
-    )
-    if class_column is not None:
-        return _classes([name for _, name in columns[class_column]], groups)
-    return Labels("value", np.array(list(numbers.values()), dtype=np.float64).T, tuple(numbers), groups)
+    labels, column_faults = labels_of_columns(columns)
+    next_step = "correct the file; every image needs exactly one row"
+    raise_label_faults(str(where), faults + column_faults, next_step)
+    assert labels is not None
+    return labels
 
 
 LABEL_FORMATS: dict[str, LabelReader] = {
     "folders": read_folders,
     "csv": read_csv,
+    "cls": read_cls,
+    "json": read_json,
     "unityeyes": read_unityeyes_gaze,
     "unityeyes-iris": read_unityeyes_iris,
     "syntheseyes": read_syntheseyes,
@@ -174,18 +174,16 @@ LABEL_FORMATS: dict[str, LabelReader] = {
 }
 
 
-def read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
-    """The header, the rows that are as wide as it, and the faults found so far. Cells keep their spaces.
-
-    Raises `LabelError` where the file is no table of labels at all.
+def read_table(data: bytes, where: Path) -> tuple[list[str], list[Row], list[str]]:
+    """Of the bytes of a table, which lies at `where`: the header, the rows that are as wide as it, and the faults found
+    so far. Cells keep their spaces. Raises `LabelError` where it is no table of labels at all.
     """
     try:
-        data = where.read_bytes()
         if b"\0" in data:
             raise ValueError("it holds NUL bytes, so it is not a text file")
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         table = [(reader.line_num, row) for row in reader if row]
-    except (OSError, ValueError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise LabelError(f"{where}: cannot be read as UTF-8 comma-separated values: {error}") from error
     if not table:
         raise LabelError(f"{where}: the file is empty; wanted a header 'path,class' and one row per image")
@@ -196,9 +194,9 @@ def read_table(where: Path) -> tuple[list[str], list[Row], list[str]]:
             f"{where}: the first column is {short(header[0])}, wanted 'path' (or 'image'), then a comma"
         )
     if len(set(header)) < len(header) or "" in header:
-        faults.append(f"a column name is doubled or empty: {_listed(header)}")
+        faults.append(f"a column name is doubled or empty: {listed(header)}")
     if all(name in header for name in CLASS_COLUMNS):
-        faults.append(f"both columns {_listed(CLASS_COLUMNS)}: only one can be the class")
+        faults.append(f"both columns {listed(CLASS_COLUMNS)}: only one can be the class")
     rows = []
     for line, row in table[1:]:
         if len(row) == len(header):
@@ -222,12 +220,14 @@ def relative_path(cell: str) -> tuple[str, str | None]:
     return path.as_posix(), None
 
 
-def _rows_by_path(tree: ImageTree, rows: Sequence[Row], wanted: set[str]) -> tuple[dict[str, Row], list[str]]:
+def _rows_by_place(
+    tree: ImageTree, rows: Sequence[Row], wanted: set[str]
+) -> tuple[dict[str, Row], list[str]]:
     """The rows of the wanted images, and what is wrong with any row's path."""
 
     @cache
     def left_out() -> frozenset[str]:
-        return images_left_out(tree.root)
+        return _left_out(tree)
 
     row_of: dict[str, Row] = {}
     first_line: dict[str, int] = {}
@@ -242,62 +242,16 @@ def _rows_by_path(tree: ImageTree, rows: Sequence[Row], wanted: set[str]) -> tup
             first_line[path] = line
             if path in wanted:
                 row_of[path] = (line, row)
-            elif not os.path.isfile(Path(tree.root) / path) and path not in left_out():
+            elif tree.find(path) is None and path not in left_out():
                 faults.append(f"line {line}: {short(path)} is not in the tree")
     return row_of, faults
 
 
-def _value_columns(columns: dict[str, list[Cell]]) -> tuple[dict[str, list[float]], list[str]]:
-    """The columns in which any cell is a number, and every cell of those that is not a finite one."""
-    numbers: dict[str, list[float]] = {}
-    faults: list[str] = []
-    for name, cells in columns.items():
-        parsed = [_number(cell) for _, cell in cells]
-        if any(number is not None for number in parsed):
-            numbers[name] = [math.nan if number is None else number for number in parsed]
-            faults += [
-                f"line {line}: {name} is {short(cell)}, not a finite number"
-                for (line, cell), number in zip(cells, numbers[name], strict=True)
-                if not math.isfinite(number)
-            ]
-    if not numbers:
-        faults.append(f"no column 'class' and no column of numbers among {_listed(columns) or 'none'}")
-    return numbers, faults
-
-
-def _class_faults(column: str, cells: Sequence[Cell]) -> list[str]:
-    faults = [f"line {line}: no {column}" for line, name in cells if not name]
-    if any("." in name for _, name in cells) and all(_number(name) is not None for _, name in cells):
-        faults.append(f"column {column!r} holds decimal numbers; call it something else to learn its value")
-    return faults
-
-
-def _classes(of_images: Sequence[str], groups: tuple[str, ...] | None) -> Labels:
-    names = tuple(sorted(set(of_images), key=_natural))
-    number = {name: i for i, name in enumerate(names)}
-    return Labels("class", np.array([number[name] for name in of_images], dtype=np.int64), names, groups)
-
-
-def _natural(name: str) -> tuple[object, ...]:
-    """Sort key in which 2 comes before 10. Digits compare as (length, text): int() refuses very long ones."""
-    parts = re.split(r"([0-9]+)", name)
-    digits = [(len(part.lstrip("0")), part.lstrip("0")) for part in parts[1::2]]
-    key: list[object] = [*parts[:1]]
-    for number, text in zip(digits, parts[2::2], strict=True):
-        key += [number, text]
-    return (tuple(key), name)
-
-
-def _number(cell: str) -> float | None:
-    if "_" in cell:  # float("1_0") is 10.0 in Python, and in no file format
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = [short(name) for name in names]
-    more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
-    return ", ".join(shown[:10]) + more
+def _left_out(tree: ImageTree) -> frozenset[str]:
+    """The places of images that the tree lacks because they were left out when it, or what it was made from, was
+    refined: the manifest lies beside its files, or among those in shards."""
+    paths = images_left_out(tree.root if tree.shard_files is None else tree.shard_files.root)
+    packed = None if tree.shard_files is None else tree.find(MANIFEST)
+    if packed is not None:
+        paths |= left_out_by(tree.read_bytes(packed), Path(tree.root) / packed)
+    return paths

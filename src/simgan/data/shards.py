@@ -112,6 +112,17 @@ class OpenShards:
         with TarReader(self._shard_of(path)) as reader:
             return reader.read_at(self._offsets[number], self._sizes[number])
 
+    def find(self, place: str, *, beside: str) -> str | None:
+        """The path of the member `place`: of the shard that holds the file `beside`, else of the only one that has
+        it. None where none has it, or several have."""
+        if not self._numbers:
+            self.paths()
+        near = f"{beside.removesuffix(inside(beside))}{place}"
+        if near in self._numbers:
+            return near
+        there = [path for name in self.shards.names if (path := f"{name}/{place}") in self._numbers]
+        return there[0] if len(there) == 1 else None
+
     def _shard_of(self, path: str) -> Path:
         return self.shards.root / path.removesuffix(f"/{inside(path)}")
 

@@ -8,6 +8,7 @@ or damaged are refused with the place and the reason. POSIX ustar and pax, and G
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ BLOCK = 512
 _LARGEST_EXTENSION = 2**20  # bytes of long names and pax records before one member
 _LONGEST_NAME, _LONGEST_PART = 4096, 255  # what file systems hold
 
+_EMPTY = bytes(BLOCK)
+_OCTAL = re.compile(rb"[0-7]+")
+_PLAIN = re.compile(
+    r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}/){0,9}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+)  # nothing to check
 _MAGICS = (b"ustar\x0000", b"ustar  \0", bytes(8))  # POSIX, GNU, before both
 _REFUSED = {
     b"1": "a hard link",
@@ -120,7 +126,7 @@ class TarReader:
         position, records, long_name = start, dict[str, str](), None
         while True:
             block = self._block(position)
-            if not any(block):
+            if block == _EMPTY:
                 if position > start:
                     raise _FaultError("headers without a member")
                 return None
@@ -148,7 +154,7 @@ class TarReader:
         if is_folder and size:
             raise _FaultError(f"the folder {name[:80]!r} has data")
         self._check_room(position, size)
-        headers = self.read_at(start, position - start)
+        headers = block if position - start == BLOCK else self.read_at(start, position - start)
         # "./" is how `tar -c .` begins: the folder itself.
         checked = (
             "."
@@ -190,6 +196,8 @@ def check_name(name: str, *, where: Path) -> None:
 
 def _checked_name(name: str) -> str:
     """`name` without a leading "./"; a fault where it is no path inside a folder."""
+    if _PLAIN.fullmatch(name):
+        return name
     plain = name
     while plain.startswith("./"):
         plain = plain[2:]
@@ -240,7 +248,7 @@ def number(field: bytes) -> int:
     if field[0] & 0x80:
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big") if field[0] == 0x80 else -1
     digits = field.strip(b" \0")
-    if digits and not all(48 <= digit < 56 for digit in digits):
+    if digits and not _OCTAL.fullmatch(digits):
         raise _FaultError(f"the header is damaged: {field!r} is no number")
     return int(digits or b"0", 8)
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan.data.folder import OpenFolder
 from simgan.data.shards import OpenShards, ShardFiles, find_shards, inside, refuse_several_images
 from simgan.errors import DataError, ImageError, list_faults
-from simgan.images import IMAGE_SUFFIXES, PixelFormat, decode_image, read_image, split_alpha
+from simgan.headers import parse_header
+from simgan.images import IMAGE_SUFFIXES, PixelFormat, decode_image, split_alpha
 
 Progress = Callable[[int, int], None]
 
@@ -46,12 +49,12 @@ class ImageTree:
 
         `DataError` where there is none, or where a wildcard takes in a folder of masks beside the images.
         """
-        files = self._files()
+        files = self.all_files()
         found = tuple(self._matching(files))
         if not found:
             raise DataError(self._nothing_found(files))
         self._refuse_mask_folders(found)
-        if self._shards is not None:
+        if self.shard_files is not None:
             self._refuse_masks_of_samples(found)
         return found
 
@@ -61,8 +64,8 @@ class ImageTree:
         return find_shards(self.root)
 
     @cached_property
-    def _shards(self) -> OpenShards | None:
-        return None if self.shard_files is None else OpenShards(self.shard_files)
+    def _store(self) -> OpenFolder | OpenShards:
+        return OpenFolder(self.root) if self.shard_files is None else OpenShards(self.shard_files)
 
     def refuse_masks_in_shard(self, found: Sequence[str]) -> None:
         """`DataError` where the images found in one of the shards seem to be masks, whatever the others hold."""
@@ -71,8 +74,9 @@ class ImageTree:
 
     def is_image(self, place: str) -> bool:
         """Whether a file is one of the images, by its path in the folder or its name in a shard."""
-        suffix, parts = PurePosixPath(place).suffix.lower(), tuple(place.split("/"))
-        return suffix in IMAGE_SUFFIXES and _matches(parts, _split_glob(self.images))
+        if os.path.splitext(place)[1].lower() not in IMAGE_SUFFIXES:
+            return False
+        return _matches(tuple(place.split("/")), _split_glob(self.images))
 
     def place(self, path: str) -> str:
         """A path as it is in the folder, or would be if the shards were unpacked into one."""
@@ -80,45 +84,47 @@ class ImageTree:
 
     def other_files(self) -> tuple[str, ...]:
         """Every other regular file below the root, sorted: what a refined tree carries unchanged."""
-        files = self._files()
+        files = self.all_files()
         images = set(self._matching(files))
         return tuple(path for path in files if path not in images)
 
     def read(self, path: str) -> NDArray[Any]:
         """The pixels (H, W, C) of one of `paths()`, alpha included; `ImageError` where it cannot be used."""
+        with self._named(path):
+            return decode_image(self._store.read(path), suffix=os.path.splitext(path)[1])
+
+    def read_size(self, path: str) -> tuple[int, int]:
+        """(height, width) of one of `paths()` from its header, nothing decoded; raises as `read` does."""
+        with self._named(path):
+            header = parse_header(self._store.read(path))
+        return header.height, header.width
+
+    @contextmanager
+    def _named(self, path: str) -> Iterator[None]:
         where = os.path.join(self.root, path)
-        if self._shards is None:
-            return read_image(where)
         try:
-            return decode_image(self._shards.read(path), suffix=os.path.splitext(path)[1])
+            yield
+        except OSError as error:
+            raise ImageError(f"{where}: cannot be read: {error.strerror or error}") from error
         except ImageError as error:
             raise ImageError(f"{where}: {error}") from error
 
+    def read_bytes(self, path: str) -> bytes:
+        """The bytes of any of its files; OSError."""
+        return self._store.read(path)
+
+    def find(self, place: str, *, beside: str = "") -> str | None:
+        """The path of the file that lies at `place` in the folder, or would if the shards were unpacked into one:
+        of the shard that holds the file `beside`, else of the only one that has it. None where there is none."""
+        return self._store.find(place, beside=beside)
+
     def listing(self) -> tuple[tuple[str, int, int], ...]:
         """(path, size in bytes, time of change in ns) of each image: changes when the files do."""
-        if self._shards is not None:
-            return tuple((path, *self._shards.stamp(path)) for path in self.paths())
-        try:
-            stats = [(path, os.stat(os.path.join(self.root, path))) for path in self.paths()]
-        except OSError as error:
-            raise DataError(f"{error.filename}: vanished while the folder was listed; run again") from error
-        return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+        return tuple((path, *self._store.stamp(path)) for path in self.paths())
 
     def all_files(self) -> list[str]:
-        """Images and all others, sorted."""
-        return self._files()
-
-    def _files(self) -> list[str]:
-        if self._shards is not None:
-            return self._shards.paths()
-        root = Path(self.root)
-        if not root.exists():
-            raise DataError(
-                f"{root}: no such folder; a folder of images is wanted (current folder: {Path.cwd()})"
-            )
-        if not root.is_dir():
-            raise DataError(f"{root}: is a file; the folder that holds the images is wanted")
-        return sorted(_walk(root, PurePosixPath(), root.resolve(), frozenset()))
+        """Images and all others, sorted, or in the order in which they stand in shards."""
+        return self._store.paths()
 
     def _matching(self, files: Iterable[str]) -> Iterator[str]:
         _split_glob(self.images)  # a pattern that is none is an error, whether or not there are files
@@ -174,35 +180,6 @@ def _narrow(example: str) -> str:
     path = PurePosixPath(example)
     top = path.parts[0] + "/**/*" if len(path.parts) > 1 else "*"
     return f"narrow the images pattern (for instance images = '{top}{path.suffix}')"
-
-
-def _walk(root: Path, below: PurePosixPath, real_root: Path, above: frozenset[Path]) -> Iterator[str]:
-    """Regular files below `root`; links are followed inside the tree only."""
-    folder = root / below
-    above |= {folder.resolve()}
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be listed: {error.strerror}; check the rights of the folder"
-        ) from error
-    for entry in entries:
-        relative = below / entry.name
-        if entry.is_symlink():
-            target = Path(os.path.realpath(entry.path))
-            if not target.is_relative_to(real_root):
-                raise DataError(
-                    f"{entry.path}: a link that leads out of the tree, to {target}; copy the file into the "
-                    f"tree, or give the folder that the links lead to"
-                )
-            if not target.exists():
-                raise DataError(f"{entry.path}: a link that leads nowhere ({target}); remove or mend it")
-            if target in above:
-                raise DataError(f"{entry.path}: a link to a folder that holds it ({target}); remove it")
-        if entry.is_dir():
-            yield from _walk(root, relative, real_root, above)
-        elif entry.is_file():
-            yield relative.as_posix()
 
 
 def _split_glob(pattern: str) -> tuple[str, ...]:

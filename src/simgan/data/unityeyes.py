@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from simgan.data.label_set import Labels, raise_label_faults, short
 from simgan.data.trees import ImageTree
 from simgan.errors import ImageError, LabelError
-from simgan.images import read_image_size
 from simgan.nn.gaze import GAZE_COLUMNS, gaze_faults, unit_vectors
 
 POINT_KEYS = ("interior_margin_2d", "caruncle_2d", "iris_2d")
@@ -78,11 +77,12 @@ def annotation_path(image: str) -> str:
 
 def looks_like_unityeyes(tree: ImageTree) -> bool:
     """Whether a UnityEyes file lies beside the first image of the tree."""
+    first = tree.paths()[0]
+    where = tree.find(annotation_path(tree.place(first)), beside=first)
     try:
-        data = (Path(tree.root) / annotation_path(tree.paths()[0])).read_bytes()
+        return where is not None and is_unityeyes(tree.read_bytes(where))
     except OSError:
         return False
-    return is_unityeyes(data)
 
 
 def is_unityeyes(data: bytes) -> bool:
@@ -100,12 +100,14 @@ def read_unityeyes(tree: ImageTree, paths: Sequence[str]) -> list[EyeAnnotation]
     annotations: list[EyeAnnotation] = []
     faults: list[str] = []
     for path in paths:
-        where = annotation_path(path)
+        where = annotation_path(tree.place(path))
         try:
-            size = read_image_size(Path(tree.root) / path)
-            annotations.append(parse_unityeyes((Path(tree.root) / where).read_bytes(), size))
-        except FileNotFoundError:
-            faults.append(f"{path} has no annotation: {where} is missing")
+            size = tree.read_size(path)
+            found = tree.find(where, beside=path)
+            if found is None:
+                faults.append(f"{path} has no annotation: {where} is missing")
+            else:
+                annotations.append(parse_unityeyes(tree.read_bytes(found), size))
         except ImageError as error:
             faults.append(str(error))
         except (OSError, LabelError) as error:

@@ -71,7 +71,8 @@ def find_labels(chart: Chart) -> Iterator[Finding]:
     if record is None:
         return
     labels = record.get("labels")
-    if labels is not None and not labels["holds"] and labels["cost_points"] <= labels["tolerance_points"]:
+    cost = None if labels is None else labels.get("cost_points")
+    if labels is not None and not labels["holds"] and cost is not None and cost <= labels["tolerance_points"]:
         yield Finding(
             "label mismatch",
             "Labels do not hold, and it is not the refiner: a judge reads unrefined images "

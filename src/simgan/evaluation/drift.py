@@ -5,7 +5,7 @@ Drift alone decides nothing (a refiner that does nothing has none): the record h
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from simgan.evaluation.downstream import (
     values_of,
 )
 from simgan.evaluation.inputs import FloatImages, Inputs
-from simgan.images import read_image
 from simgan.measures import (
     displacement_at,
     flow_drift_px,
@@ -73,7 +72,11 @@ def measure_drift(
     scale = inputs.value_range
     synthetic, refined = inputs.synthetic.take(chosen).encode(scale), refined_set.encode(scale)
     if min(synthetic.shape[1:3]) < SMALLEST_SIDE_PX:
-        return None, f"drift was not measured: images of at least {SMALLEST_SIDE_PX} pixels a side are needed"
+        height, width = synthetic.shape[1:3]
+        return None, (
+            f"drift was not measured: {height}×{width} images are too small to follow, "
+            f"{SMALLEST_SIDE_PX} pixels a side are needed"
+        )
     progress("drift of structure")
     found = measure_displacement(synthetic, refined)
     flow = flow_drift_px(synthetic, refined)
@@ -139,7 +142,7 @@ def _keypoints(
     tree: ImageTree, paths: tuple[str, ...], synthetic: FloatImages, refined: FloatImages, seed: int
 ) -> dict[str, Any] | None:
     """Displacement around each keypoint of labels.csv; None where there are none."""
-    if not (Path(tree.root) / LABELS_FILE).is_file():
+    if tree.find(LABELS_FILE) is None:
         return None
     try:
         labels = read_labels(tree, paths, "csv")
@@ -187,7 +190,7 @@ def _masks(
             raise DataError(
                 f"{tree.root}: no file of {pattern!r} is the mask of {path} (the same name is wanted)"
             )
-        mask = read_image(Path(tree.root) / by_stem[stem])[:, :, 0]
+        mask = tree.read(by_stem[stem])[:, :, 0]
         if mask.shape != synthetic.shape[1:3]:
             raise DataError(
                 f"{tree.root}/{by_stem[stem]}: the mask is {mask.shape[0]}×{mask.shape[1]}, its image "

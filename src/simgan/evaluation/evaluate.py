@@ -174,11 +174,11 @@ def evaluate(
             warnings.append(
                 "no real_labelled was given: only realism was measured, nothing shows that it helps"
             )
-        drift, unmeasured = measure_drift(
+        drift, no_drift = measure_drift(
             inputs, matching=matching["chosen"], masks=masks, budget=budget, seed=seed, progress=say
         )
-        if unmeasured is not None:
-            warnings.append(unmeasured)
+        if no_drift is not None:
+            warnings.append(no_drift)
         if drift is not None:
             drift["gain"] = None if downstream is None else downstream["gain"]
         sets = {"real_labelled": inputs.test, "real_dev": inputs.dev}
@@ -199,6 +199,7 @@ def evaluate(
             "downstream": downstream,
             "labels": labels,
             "drift": drift,
+            "drift_reason": no_drift,
             "warnings": warnings,
         }
         if downstream is not None:

@@ -12,13 +12,16 @@ from simgan.errors import DataError
 from simgan.evaluation.evaluate import SCHEMA, Evaluation
 from simgan.evaluation.outcomes import Outcomes, describe_seeds, summarize
 
+_SPREAD = ("mean", "low", "high", "median", "p95")
+
 
 def pool(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """One record over evaluations that differ in the refiner seed alone; keys as in evaluation.json.
 
     downstream: `summarize` over all runs: intervals over refiner seed × task seed × test group, the median
-    gap_closed. realism: the median over runs of each number, with its range. labels: medians, and in how
-    many runs they hold. `DataError` where test images, arms or task seeds of the runs do not agree.
+    gap_closed. realism, drift: the median over runs of each number, with its range; `drift["runs"]` has the
+    drift of each run beside its gain. labels: medians, and in how many runs they hold. `DataError` where
+    test images, arms or task seeds of the runs do not agree.
     """
     if not evaluations:
         raise DataError("pooling needs at least one evaluation")
@@ -42,14 +45,17 @@ def pool(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
             "some of the pooled evaluations were made with the same seed, so their task seeds are the same "
             "and the intervals too narrow; give each run its own seed"
         )
+    downstream = summarize(runs) if runs else None
     return {
         "schema": SCHEMA,
         "n_runs": len(records),
         "seeds": [record["seed"] for record in records],
         "synthetic": records[0]["synthetic"],
         "realism": _pool_realism([record["realism"] for record in records]),
-        "downstream": summarize(runs) if runs else None,
+        "downstream": downstream,
         "labels": _pool_labels([record["labels"] for record in records]),
+        "drift": _pool_drift(records, None if downstream is None else downstream["gain"]),
+        "drift_reason": next((why for one in records if (why := one.get("drift_reason")) is not None), None),
         "warnings": warnings,
     }
 
@@ -101,4 +107,52 @@ def _pool_labels(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | Non
         "holds": middle["difference_points"] >= -middle["tolerance_points"],
         "n_holding": n_holding,
         "n_runs": len(checked),
+    }
+
+
+def _pool_drift(records: Sequence[dict[str, Any]], gain: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Medians over runs as in evaluation.json, `low` and `high` their range; None where a run has no drift."""
+    parts = [record["drift"] for record in records if record.get("drift") is not None]
+    if len(parts) < len(records) or not parts:
+        return None
+
+    def over_runs(name: str) -> dict[str, Any] | None:
+        found = [
+            part[name] for part in parts if part.get(name) is not None and part[name]["mean"] is not None
+        ]
+        if len(found) < len(parts):
+            return None if name == "keypoints" else {**parts[0][name], "n": 0, **dict.fromkeys(_SPREAD)}
+        means = [one["mean"] for one in found]
+        middle = {key: median(one[key] for one in found) for key in ("mean", "median", "p95")}
+        return {**middle, "low": min(means), "high": max(means), "n": min(one["n"] for one in found)}
+
+    structure = {
+        **(over_runs("structure") or {}),
+        **{key: round(median(part["structure"][key] for part in parts)) for key in ("lost", "unmeasured")},
+    }
+    floors = {
+        key: None if None in (of_run := [part["floor"][key] for part in parts]) else median(of_run)
+        for key in ("structure_px", "flow_px")
+    }
+    return {
+        "n": min(part["n"] for part in parts),
+        "n_runs": len(parts),
+        "unit": "px",
+        "structure": structure,
+        "flow": over_runs("flow"),
+        "floor": floors,
+        "keypoints": over_runs("keypoints"),
+        "masks": None,
+        "model": None,
+        "worst": [],
+        "gain": gain,
+        "runs": [
+            {
+                "seed": record["seed"],
+                "structure_px": part["structure"]["mean"],
+                "flow_px": part["flow"]["mean"],
+                "gain": (part.get("gain") or {}).get("over_synthetic"),
+            }
+            for record, part in zip(records, parts, strict=True)
+        ],
     }

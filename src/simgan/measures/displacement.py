@@ -26,10 +26,10 @@ from torch import Tensor
 FloatArray = NDArray[np.float64]
 
 REACH_PX = 4
-"""Farthest displacement that is looked for; less where images are small."""
+"""Farthest displacement that is looked for; an eighth of the shorter side where that is less."""
 WINDOW_PX = 16
-SMALLEST_SIDE_PX = 8
-"""Of images that can be measured."""
+SMALLEST_SIDE_PX = 16
+"""Of images that can be followed: a smaller one has room for one small window, and for a pixel to move."""
 FEWEST_FOUND = 0.5
 """Below this share of its textured windows, the structure of an image counts as lost: it has no drift in pixels."""
 
@@ -129,8 +129,8 @@ class Displacement:
 def measure_displacement(synthetic: NDArray[Any], refined: NDArray[Any]) -> Displacement:
     """The displacement of refined (n, H, W, C) against synthetic, both in [-1, 1], in windows all over the images.
 
-    Windows are 16 px wide and half overlap; at most 256 of an image. Up to 4 px are found (a quarter of the shorter
-    side below 16 px). Warps of smooth, textured images are found to a few hundredths of a pixel, see the tests.
+    Windows are 16 px wide and half overlap; at most 256 of an image. Up to 4 px are found (an eighth of the shorter
+    side below 32 px). Warps of smooth, textured images are found to a few hundredths of a pixel, see the tests.
     """
     a, b = _grey(synthetic), _grey(refined)
     n, height, width = a.shape
@@ -167,7 +167,9 @@ def _reach(height: int, width: int) -> tuple[int, int]:
     """Farthest shift, and the side of a window, for images of this size."""
     shorter = min(height, width)
     if shorter < SMALLEST_SIDE_PX:
-        raise ValueError(f"images of at least 8×8 pixels are wanted, got {height}×{width}")
+        raise ValueError(
+            f"{height}×{width} images are too small to follow: at least {SMALLEST_SIDE_PX} pixels a side are wanted"
+        )
     reach = min(REACH_PX, shorter // 8)
     return reach, min(WINDOW_PX, shorter - 2 * reach)
 

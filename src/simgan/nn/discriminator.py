@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
+from simgan.nn.fused import in_sequence
 from simgan.nn.receptive_field import Stage, output_size, receptive_field
 
 AdversarialScope = Literal["local", "global"]
@@ -89,10 +90,10 @@ class Discriminator(nn.Module):
         return [self._convolution(channels, layer.width, layer.kernel, layer.stride), nn.ReLU()]
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.features(images)
+        features = in_sequence(self.features, images)
         if self.spec.scope == "global":
             features = features.mean(dim=(2, 3), keepdim=True)
-        logits: Tensor = self.judge(features)
+        logits = in_sequence(self.judge, features)
         return logits[:, 1:2] - logits[:, 0:1] if self.spec.output_maps == 2 else logits
 
     @property

@@ -6,6 +6,7 @@ ReLU as passes of their own cost as much again, on processors with matrix units 
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -15,18 +16,29 @@ from torch.nn.functional import pad
 _MAPS_TOGETHER = 8  # what the kernels for GPUs take; fewer input maps are filled up with zeros
 
 
+def in_sequence(modules: nn.Sequential, features: Tensor) -> Tensor:
+    """`modules(features)`, each convolution together with the ReLU that follows it."""
+    for module, following in zip_longest(modules, [*modules][1:]):
+        if isinstance(module, nn.Conv2d) and isinstance(following, nn.ReLU):
+            features = relu_of(module, features)
+        elif not isinstance(module, nn.ReLU):
+            features = module(features)
+    return features
+
+
 def relu_of(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None = None) -> Tensor:
     """ReLU(convolution(features) + residual); residual has the shape of the result, or is None.
 
-    Under autocast to bf16 in one kernel, otherwise one operation after the other. Stride 1, padding "same".
+    Under autocast to bf16 in one kernel, otherwise one operation after the other. Padding (kernel − 1)/2.
     """
-    if _has_fused_kernel(convolution, features):
+    if has_fused_kernel(convolution, features):
         return _fused(convolution, features, residual)
     out: Tensor = convolution(features)
     return torch.relu(out if residual is None else out + residual)
 
 
-def _has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
+def has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
+    """Whether there is one for them, here and under the autocast that is on."""
     kind = features.device.type
     if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind) or convolution.bias is None:
         return False
@@ -35,7 +47,7 @@ def _has_fused_kernel(convolution: nn.Conv2d, features: Tensor) -> bool:
     if any(side % 2 == 0 for side in convolution.kernel_size):  # padded unevenly
         return False
     if kind == "cuda":  # pragma: cuda
-        return convolution.out_channels % _MAPS_TOGETHER == 0
+        return convolution.out_channels % _MAPS_TOGETHER == 0 and convolution.stride == (1, 1)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -48,10 +60,10 @@ def _fused(convolution: nn.Conv2d, features: Tensor, residual: Tensor | None) ->
         if missing:  # pragma: cuda
             weight, features = (pad(maps, (0, 0, 0, 0, 0, missing)) for maps in (weight, features))
         weight, features = (m.contiguous(memory_format=torch.channels_last) for m in (weight, features))
-        padding = [side // 2 for side in convolution.kernel_size]
+        stride, padding = [*convolution.stride], [side // 2 for side in convolution.kernel_size]
         added = None if residual is None else residual.bfloat16()
         bias = convolution.bias.bfloat16()
-        out: Tensor = _FusedConvolution.apply(features, weight, bias, added, padding)  # type: ignore[no-untyped-call]
+        out: Tensor = _FusedConvolution.apply(features, weight, bias, added, stride, padding)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -60,12 +72,18 @@ class _FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, padding: list[int]
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        stride: list[int],
+        padding: list[int],
     ) -> Tensor:
-        kernel = _in_one_kernel_on_gpu if features.is_cuda else _in_one_kernel_on_cpu
-        out = kernel(features, weight, bias, residual, padding)
+        kernel = _in_one_kernel_on_gpu if features.is_cuda else in_one_kernel_on_cpu
+        out = kernel(features, weight, bias, residual, stride, padding)
         ctx.save_for_backward(features, weight, out)
-        ctx.padding = padding
+        ctx.stride, ctx.padding = stride, padding
         return out
 
     @staticmethod
@@ -77,7 +95,7 @@ class _FusedConvolution(torch.autograd.Function):
             features,
             weight,
             [len(weight)],
-            [1, 1],
+            ctx.stride,
             ctx.padding,
             [1, 1],
             False,
@@ -85,26 +103,105 @@ class _FusedConvolution(torch.autograd.Function):
             1,
             list(ctx.needs_input_grad[:3]),
         )
-        return (*into, gradient if ctx.needs_input_grad[3] else None, None)
+        return (*into, gradient if ctx.needs_input_grad[3] else None, None, None)
 
 
-def _in_one_kernel_on_cpu(
-    features: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, padding: list[int]
+def residual_block(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
+    """ReLU(second(ReLU(first(x))) + x), x = `features`: one function where both have a fused kernel on a processor."""
+    if features.device.type == "cpu" and all(has_fused_kernel(one, features) for one in (first, second)):
+        with torch.autocast("cpu", enabled=False):
+            parameters = [cast for one in (first, second) for cast in _cast(one)]
+            paddings = [[side // 2 for side in one.kernel_size] for one in (first, second)]
+            features = features.bfloat16().contiguous(memory_format=torch.channels_last)
+            out: Tensor = _FusedBlock.apply(features, *parameters, paddings)  # type: ignore[no-untyped-call]
+            return out
+    return relu_of(second, relu_of(first, features), residual=features)
+
+
+def _cast(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert convolution.bias is not None
+    weight = convolution.weight.bfloat16().contiguous(memory_format=torch.channels_last)
+    return weight, convolution.bias.bfloat16()
+
+
+class _FusedBlock(torch.autograd.Function):
+    """h = ReLU(w₁ ∗ x + b₁), out = ReLU(w₂ ∗ h + b₂ + x).
+
+    Backward, with ᵀ a kernel turned by 180° and its maps exchanged, which makes the gradient of a convolution one
+    itself: the sum at the fork is then done by its kernel, too.
+
+        g₂ = g·[out > 0]    g₁ = (w₂ᵀ ∗ g₂)·[h > 0]    gradient of x = w₁ᵀ ∗ g₁ + g₂
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, paddings: list[list[int]]
+    ) -> Tensor:
+        hidden = in_one_kernel_on_cpu(x, w1, b1, None, [1, 1], paddings[0])
+        out = in_one_kernel_on_cpu(hidden, w2, b2, x, [1, 1], paddings[1])
+        ctx.save_for_backward(x, w1, hidden, w2, out)
+        ctx.paddings = paddings
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, w1, hidden, w2, out = ctx.saved_tensors
+        ones, convolve = [1, 1], torch.ops.mkldnn._convolution_pointwise
+        after = torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        within = convolve(after, _turned(w2), None, ctx.paddings[1], ones, ones, 1, "none", [], "")
+        torch.ops.aten.threshold_backward.grad_input(within, hidden, 0, grad_input=within)
+        into = None
+        if ctx.needs_input_grad[0]:
+            into = convolve.binary(
+                within, after, _turned(w1), None, ctx.paddings[0], ones, ones, 1, "add", 1.0, None, [], ""
+            )
+        of_first = _of_parameters(within, x, w1, ctx.paddings[0], ctx.needs_input_grad[1:3])
+        of_second = _of_parameters(after, hidden, w2, ctx.paddings[1], ctx.needs_input_grad[3:5])
+        return (into, *of_first, *of_second, None)
+
+
+def _turned(weight: Tensor) -> Tensor:
+    return weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _of_parameters(
+    gradient: Tensor, features: Tensor, weight: Tensor, padding: list[int], wanted: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of weight and bias, where they are wanted."""
+    ones = [1, 1]
+    _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+        gradient, features, weight, [len(weight)], ones, padding, ones, False, [0, 0], 1, [False, *wanted]
+    )
+    return of_weight, of_bias
+
+
+def in_one_kernel_on_cpu(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    stride: list[int],
+    padding: list[int],
 ) -> Tensor:
     convolve, ones = torch.ops.mkldnn._convolution_pointwise, [1, 1]
     if residual is None:
-        out: Tensor = convolve(features, weight, bias, padding, ones, ones, 1, "relu", [], "")
+        out: Tensor = convolve(features, weight, bias, padding, stride, ones, 1, "relu", [], "")
     else:
         out = convolve.binary(
-            features, residual, weight, bias, padding, ones, ones, 1, "add", 1.0, "relu", [], ""
+            features, residual, weight, bias, padding, stride, ones, 1, "add", 1.0, "relu", [], ""
         )
     return out
 
 
 def _in_one_kernel_on_gpu(
-    features: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, padding: list[int]
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    stride: list[int],
+    padding: list[int],
 ) -> Tensor:  # pragma: cuda
     ones = [1, 1]
     if residual is None:
-        return torch.cudnn_convolution_relu(features, weight, bias, ones, padding, ones, 1)
-    return torch.cudnn_convolution_add_relu(features, weight, residual, 1.0, bias, ones, padding, ones, 1)
+        return torch.cudnn_convolution_relu(features, weight, bias, stride, padding, ones, 1)
+    return torch.cudnn_convolution_add_relu(features, weight, residual, 1.0, bias, stride, padding, ones, 1)

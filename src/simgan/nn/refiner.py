@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from simgan.nn.fused import relu_of
+from simgan.nn.fused import relu_of, residual_block
 from simgan.nn.receptive_field import Stage, receptive_field
 
 RefinerOutput = Literal["image", "residual"]
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(width, width, kernel, padding="same")
 
     def forward(self, features: Tensor) -> Tensor:
-        return relu_of(self.second, relu_of(self.first, features), residual=features)
+        return residual_block(self.first, self.second, features)
 
 
 class Refiner(nn.Module):

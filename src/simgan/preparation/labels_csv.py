@@ -27,7 +27,7 @@ def move_labels_csv(file: LabelFile, movements: Movements) -> MovedLabels | None
     """
     if file.path != LABELS_FILE:
         return None
-    header, rows, faults = read_table(file.source)
+    header, rows, faults = read_table(file.data, file.source)
     movers = {i: mover for i, name in enumerate(header) if (mover := _mover(name)) is not None}
     text = file.data.decode("utf-8-sig")
     mark = "\ufeff" if file.data.startswith(b"\xef\xbb\xbf") else ""

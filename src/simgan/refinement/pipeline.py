@@ -107,14 +107,15 @@ class Refining:
             raise ImageError(f"is {found}, but the refiner was trained on {wanted} images")
         colour, _ = split_alpha(image)
         value_range = self.trained.value_range
-        low, high = int(colour.min()), int(colour.max())
-        outside = value_range.count_outside(colour)
+        values = colour.ravel().astype(np.int64)
+        low, high = int(values.min()), int(values.max())
+        within = value_range.low <= low and high <= value_range.high
+        outside = 0 if within else value_range.count_outside(colour)
         if outside and self.out_of_range == "refuse":
             raise ImageError(
                 f"{outside} values lie outside the trained range {value_range.low} to {value_range.high} (they reach "
                 f"from {low} to {high}); rescale them, or have them clipped with out_of_range='clip'"
             )
-        values = colour.ravel().astype(np.int64)
         off_grid = 0
         if value_range.step > 1:
             between = (values - value_range.low) % value_range.step != 0

@@ -13,6 +13,7 @@ from simgan.data.trees import TreeScan
 from simgan.errors import OutputError, RunError
 from simgan.evaluation import Evaluation
 from simgan.images import write_atomically
+from simgan.reporting.drift import drift_table
 from simgan.reporting.facts import (
     Facts,
     objective_facts,
@@ -128,6 +129,9 @@ def _figures(evaluation: dict[str, Any] | None) -> list[str]:
         tables += [arms_table(downstream), *([] if gains is None else [gains])]
     tables += [] if realism is None else realism_tables(realism)
     tables += [] if labels is None else [labels_table(labels)]
+    drift = evaluation.get("drift")
+    drifted = None if drift is None else drift_table(drift, downstream)
+    tables += [] if drifted is None else [drifted]
     parts += [part for table in tables for part in _table(table)]
     gap = None if downstream is None else downstream.get("gap_closed")
     if gap is not None:

@@ -81,7 +81,7 @@ def nice_ticks(low: float, high: float, *, about: int = 4) -> list[float]:
     """Round numbers (1, 2, 2.5 or 5 × 10^k apart) from at most `low` to at least `high`."""
     if not high > low:
         pad = abs(low) * 0.1 or 1.0
-        low, high = low - pad, high + pad
+        low, high = low - pad if low else 0.0, high + pad
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * 0.999)

@@ -13,7 +13,7 @@ def training_charts(run: RunRecord) -> list[LineChart]:
     """Over steps of Algorithm 1: candidates first, as they decide what is kept, then losses and accuracy."""
     kept = run.kept
     marker = None if kept is None else float(kept["step"])
-    coin_toss = _coin_toss(run)
+    coin_toss, held = _coin_toss(run), [row for row in run.rows if row.get("kind") == "drift_budget"]
     charts = [
         line_chart(
             "Distance to real",
@@ -53,11 +53,21 @@ def training_charts(run: RunRecord) -> list[LineChart]:
         ),
         line_chart(
             "Drift",
-            [_series(run.candidates, "drift_px", "drift", "refined", dots=True)],
+            [
+                _series(run.candidates, "drift_px", "drift", "refined", dots=True),
+                *([_series(held, "drift_px", "what λ followed", "mixed")] if held else []),
+            ],
             caption="How far refining moves structure, in pixels, mean over images that can be measured.",
             reference=(budget, "budget") if (budget := run.configuration.objective.drift_budget_px) else None,
             marker=marker,
             unit="\u202fpx",
+        ),
+        line_chart(
+            "λ",
+            [_series(held, "self_regularization_weight", "λ", "refined")],
+            caption="Weight of self-regularization, mean form: it rises while drift is above its budget, and falls "
+            "while it is below.",
+            marker=marker,
         ),
         line_chart(
             "Losses",

@@ -10,16 +10,19 @@ from simgan.reporting.results import Row, Table
 from simgan.reporting.verdict import Tile, metric_of
 
 
-def drift_tile(drift: dict[str, Any]) -> Tile:
-    """The drift of structure, and beside it what optical flow says."""
+def drift_tile(evaluation: dict[str, Any]) -> Tile | None:
+    """The drift of structure, and beside it what optical flow says, or why it is not known; None in a record that says
+    nothing of it."""
+    drift, reason = evaluation.get("drift"), evaluation.get("drift_reason")
+    if drift is None:
+        return None if reason is None else Tile("Drift", "–", reason.removeprefix("drift was "))
     structure, flow = drift["structure"], drift["flow"]
     if structure["mean"] is None:
         return Tile("Drift", "–", f"no structure could be followed in {plural(drift['n'], 'image')}")
     second = "–" if flow["mean"] is None else f"{fixed(flow['mean'], 2)} px"
-    between = interval(structure["low"], structure["high"], 2)
-    return Tile(
-        "Drift", f"{fixed(structure['mean'], 2)} px", f"95 % interval {between}; by optical flow {second}"
-    )
+    kind = "range over runs" if "n_runs" in drift else "95 % interval"
+    between = f"{kind} {interval(structure['low'], structure['high'], 2)}"
+    return Tile("Drift", f"{fixed(structure['mean'], 2)} px", f"{between}; by optical flow {second}")
 
 
 def drift_table(drift: dict[str, Any], downstream: dict[str, Any] | None) -> Table | None:
@@ -51,7 +54,8 @@ def drift_table(drift: dict[str, Any], downstream: dict[str, Any] | None) -> Tab
 
 def _caption(drift: dict[str, Any], downstream: dict[str, Any] | None) -> str:
     structure, floor = drift["structure"], drift["floor"]
-    said = ["How far refining moved what labels name. Bars are 95 % intervals of the mean over images."]
+    bars = "Range over runs." if "n_runs" in drift else "Bars are 95 % intervals."
+    said = [f"How far refining moved what labels name, means over images. {bars}"]
     floors = [
         f"{fixed(floor[key], 2)} px{name}"
         for key, name in (("structure_px", ""), ("flow_px", " by optical flow"))

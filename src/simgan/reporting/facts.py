@@ -208,6 +208,11 @@ def objective_facts(run: RunRecord) -> Facts:
         facts["λ, as in the paper"] = (
             f"{figure(forms['paper_form'])} (sum over pixels beside sum over patches)"
         )
+    held = [row for row in run.rows if row.get("kind") == "drift_budget"]
+    if held:
+        facts["λ, following a drift budget"] = (
+            f"of {figure(o.drift_budget_px)} px; ended at {figure(held[-1]['self_regularization_weight'])}"
+        )
     facts["ψ"] = o.feature_transform
     if o.task_consistency_weight:
         facts["task consistency μ"] = figure(o.task_consistency_weight)

@@ -127,6 +127,7 @@ def render(
         downstream, realism, labels, drift = (
             evaluation.get(part) for part in ("downstream", "realism", "labels", "drift")
         )
+    drifted = None if evaluation is None else drift_tile(evaluation)
     script, _, _ = environment.loader.get_source(environment, "compare.js")
     text: str = environment.get_template("report.html").render(
         name=run.path.resolve().name,
@@ -135,7 +136,7 @@ def render(
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         run=run,
         verdict=judge(run, evaluation),
-        tiles=[*tiles(evaluation), *([] if drift is None else [drift_tile(drift)])],
+        tiles=[*tiles(evaluation), *([] if drifted is None else [drifted])],
         album=gather_album(run, trained, refined, worst_captions(drift)),
         evaluation=evaluation,
         arms=None if downstream is None else arms_table(downstream),

@@ -39,8 +39,23 @@ def judge(run: RunRecord, evaluation: dict[str, Any] | None) -> Verdict:
     if evaluation is None:
         return _without_evaluation(run)
     if evaluation.get("downstream") is None:
-        return _realism_alone(evaluation)
-    return replace(_downstream(evaluation), foot=describe_seeds(evaluation))
+        return _with_drift(_realism_alone(evaluation), evaluation)
+    return replace(_with_drift(_downstream(evaluation), evaluation), foot=describe_seeds(evaluation))
+
+
+def _with_drift(verdict: Verdict, evaluation: dict[str, Any]) -> Verdict:
+    """Drift stands in the sentence of the gain: neither says anything without the other."""
+    drift, reason = evaluation.get("drift"), evaluation.get("drift_reason")
+    if drift is None:
+        said = "" if reason is None else f"; {reason}"
+    elif drift["structure"]["mean"] is None:
+        said = "; drift is not known, no structure could be followed"
+    else:
+        part = drift["structure"]
+        said = f"; structure drifts by {fixed(part['mean'], 2)} px {interval(part['low'], part['high'], 2)}"
+        if part["lost"]:
+            said += f" and was lost in {part['lost']} of {drift['n']:,} images"
+    return replace(verdict, sentence=f"{verdict.sentence.removesuffix('.')}{said}.")
 
 
 def _without_evaluation(run: RunRecord) -> Verdict:

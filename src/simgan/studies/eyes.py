@@ -49,12 +49,14 @@ TASKS = ("iris", "parts")
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "matched": {"data.level_matching": True},
+    "lambda 1": {"objective.self_regularization_weight": 1.0},
     "no history": {"training.history_batches": 0},
     "global": {"discriminator.scope": "global"},
     "no self-regularization": {"objective.self_regularization_weight": 0.0},
     "gradients": {"objective.feature_transform": "gradients"},
     "no task consistency": {"objective.task_consistency_weight": 0.0, "training.warmup_task_steps": 0},
 }
+PARTS_BATCH_SIZE = 16  # every pixel is a label; on dev, batches of 32 and 800 updates were no better
 SETTINGS = {"data.value_low": 0, "data.value_high": 255}
 
 
@@ -118,6 +120,8 @@ def run_unit(unit: Unit, work: Path, results: Path, *, task_seeds: int, updates:
     )
     budget = Budget.for_images(len(inputs.synthetic), updates=updates, batch_size=64, mirror=True)
     matching = choose_matching(inputs, budget, seed=unit.seed)["chosen"]
+    if unit.task == "parts":
+        budget = replace(budget, batch_size=PARTS_BATCH_SIZE)
     arms = GAP_ARMS if unit.kind == "gap" else ARMS
     measure = run_downstream if unit.task == "iris" else run_segmentation
     outcomes = measure(
@@ -217,19 +221,42 @@ def number_masks(inputs: Inputs) -> tuple[Inputs, Any]:
 
 
 def pool_units(results: Path) -> list[dict[str, Any]]:
-    """One record per (kind, synthetic set, variant, steps, fold, part, task), over its seeds; see `summarize`."""
+    """One record per (kind, synthetic set, variant, steps, part, task), over its seeds and folds; see `summarize`.
+
+    The test images of the folds of one seed are joined: each fold tests on other images. A seed that lacks a fold of
+    the others is left out.
+    """
     units = [json.loads(path.read_bytes()) for path in sorted(results.glob("*-fold*.json"))]
-    keys = ("kind", "synthetic", "variant", "steps", "fold", "part", "task")
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    keys = ("kind", "synthetic", "variant", "steps", "part", "task")
+    groups: dict[tuple[Any, ...], dict[int, dict[int, Outcomes]]] = {}
     for unit in units:
-        groups.setdefault(tuple(unit[key] for key in keys), []).append(unit)
-    fields = Unit.__dataclass_fields__
+        name = Unit(**{field: unit[field] for field in Unit.__dataclass_fields__}).name
+        of_seed = groups.setdefault(tuple(unit[key] for key in keys), {}).setdefault(unit["seed"], {})
+        of_seed[unit["fold"]] = Outcomes.load(results / f"{name}.npz")
     pooled = []
-    for key, members in groups.items():
-        runs = [Outcomes.load(results / f"{Unit(**{f: one[f] for f in fields}).name}.npz") for one in members]
-        seeds = [one["seed"] for one in members]
-        pooled.append({**dict(zip(keys, key, strict=True)), "seeds": seeds, "downstream": summarize(runs)})
+    for key, of_seeds in groups.items():
+        folds = sorted({fold for of_seed in of_seeds.values() for fold in of_seed})
+        whole = {seed: of_seed for seed, of_seed in sorted(of_seeds.items()) if sorted(of_seed) == folds}
+        runs = [join_folds([of_seed[fold] for fold in folds]) for of_seed in whole.values()]
+        record = {**dict(zip(keys, key, strict=True)), "folds": folds, "seeds": list(whole)}
+        pooled.append({**record, "downstream": summarize(runs) if runs else None})
     return pooled
+
+
+def join_folds(folds: Sequence[Outcomes]) -> Outcomes:
+    """The outcomes of one seed in several folds as if of one run: their test images one after another, their groups
+    apart."""
+    first = folds[0]
+    groups, count = [], 0
+    for fold in folds:
+        groups.append(fold.groups + count)
+        count += int(fold.groups.max()) + 1
+    return replace(
+        first,
+        errors={arm: np.concatenate([fold.errors[arm] for fold in folds], axis=1) for arm in first.errors},
+        groups=np.concatenate(groups),
+        paths=tuple(path for fold in folds for path in fold.paths),
+    )
 
 
 def write_table(results: Path) -> None:

@@ -87,7 +87,7 @@ def train_gaze(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = GazeNetwork(channels, height, width).to(where)
-    optimizer = torch.optim.Adam(network.parameters(), lr=PEAK_LEARNING_RATE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=PEAK_LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=max(updates, 2), pct_start=0.15
     )

@@ -40,12 +40,15 @@ class TaskNetwork(nn.Module):
         for now, wider in pairwise(features):
             layers += _convolution(now, wider, kernel=3, stride=2)
             layers += _convolution(wider, wider, kernel=3, stride=1)
-        rows, columns = min(rows, _LAST_SIDE), min(columns, _LAST_SIDE)
-        self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d((rows, columns)), nn.Flatten())
+        pooling: nn.Module = nn.Identity()  # most often the map is small enough already
+        if max(rows, columns) > _LAST_SIDE:
+            rows, columns = min(rows, _LAST_SIDE), min(columns, _LAST_SIDE)
+            pooling = nn.AdaptiveAvgPool2d((rows, columns))
+        self.trunk = nn.Sequential(*layers, pooling, nn.Flatten())
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(_MOST_FEATURES * rows * columns, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.head(self.trunk(images))
+        out: Tensor = self.head(self.trunk(images.contiguous(memory_format=torch.channels_last)))
         return out
 
 
@@ -53,7 +56,8 @@ def build_network(channels: int, height: int, width: int, outputs: int, *, seed:
     """A `TaskNetwork` whose first weights depend on `seed` alone; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TaskNetwork(channels, height, width, outputs)
+        network = TaskNetwork(channels, height, width, outputs)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int, stride: int) -> list[nn.Module]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from simgan.measures.segments import confusions, mean_iou
+from simgan.nn.route import has_bfloat16_units
 from simgan.tasks.augmentation import StandardAugmentation
 from simgan.tasks.training import as_tensor, endless_batches
 
@@ -87,7 +88,11 @@ def train_segmentation(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SegmentationNetwork(pixels.shape[1], classes)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reduced = has_bfloat16_units(torch.device("cpu"))  # half of the time; weights and loss stay float32
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=max(updates, 2), pct_start=0.15
     )
@@ -99,7 +104,9 @@ def train_segmentation(
         x, y = pixels[chosen], targets[chosen]
         if augmentation is not None:
             x, y = augmentation.with_masks(x, y, generator=generator)
-        loss = F.cross_entropy(network(x), y.long())
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            logits = network(x.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), y.long())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

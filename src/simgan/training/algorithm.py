@@ -218,15 +218,14 @@ def adversarial_step(
 def optimizer_of(
     network: nn.Module, *, name: OptimizerName, learning_rate: float, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Plain SGD, or Adam with β = (0.5, 0.999). On a GPU the learning rate lies there, where a captured update reads
-    it, and one kernel moves all weights."""
+    """Plain SGD, or Adam with β = (0.5, 0.999); one kernel moves all weights. On a GPU the learning rate lies there,
+    where a captured update reads it."""
     rate = torch.tensor(learning_rate, device=device) if device.type == "cuda" else learning_rate
-    fused = True if device.type == "cuda" else None
     if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, fused=fused)
+        return torch.optim.SGD(network.parameters(), lr=rate, fused=True)
     capturable = device.type == "cuda"
     return torch.optim.Adam(
-        network.parameters(), lr=rate, betas=(0.5, 0.999), fused=fused, capturable=capturable
+        network.parameters(), lr=rate, betas=(0.5, 0.999), fused=True, capturable=capturable
     )
 
 
@@ -240,10 +239,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict`, with the settings that belong to the device, not to the run, left as they are here."""
+    """`load_state_dict`, with the settings that belong to the device, not to the run, left as they are here, and the
+    moments in the memory layout of their weights: a fused step goes through both as if there were one."""
     groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
     placed = [group | {key: own[key] for key in _OF_DEVICE if key in own} for group, own in groups]
     optimizer.load_state_dict({**state, "param_groups": placed})
+    for weights, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, Tensor) and moment.shape == weights.shape:
+                moments[name] = torch.empty_like(weights, dtype=moment.dtype).copy_(moment)
     set_learning_rate(optimizer, float(state["param_groups"][0]["lr"]))
 
 

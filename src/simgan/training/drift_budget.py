@@ -1,15 +1,16 @@
 """A drift budget: the user states how far structure may move, in pixels, and λ follows.
 
-Training with a budget b is the constrained problem  min_θ ℓ_real(θ)  subject to  drift(θ) ≤ b. Its dual variable is
-the weight of what holds the image in place, here λ of equation 4: where drift is above the budget λ rises, where it is
-below λ falls. Drift is measured every 10 steps on the same synthetic images; λ changes by a factor, so that it stays
-above 0 and its scale need not be known:
+Training with a budget b is the constrained problem  min_θ ℓ_real(θ)  subject to  drift(θ̄) ≤ b  for the averaged refiner
+θ̄, which is the one that is kept. Its dual variable is the weight of what holds the image in place, here λ of equation
+4: where drift is above the budget λ rises, where it is below λ falls. Every 25 steps the drift m of θ̄ is measured on
+the same synthetic images. θ̄ is late, by τ = 1/(1 − decay) steps, so that λ answers to where it goes, as its slope
+tells:
 
-    e_k = min(m_k / b − 1, 2)
-    λ_{k+1} = λ_k · exp(η e_k + 0.5 (e_k − e_{k−1})),    η = 0.2 where e_k > 0, else 0.05;  10⁻³ ≤ λ ≤ 10³
+    a_k = m_k + τ (m_k − m_{k−1})/25        e_k = max(−1, min(a_k/b − 1, 1))
+    λ_{k+1} = λ_k · exp(0.1 f e_k),         10⁻³ ≤ λ ≤ 10³
 
-The first term is dual ascent in log λ, quicker up than down; the second answers a change of drift at once, which damps
-the oscillation that the delay between λ and drift would cause. λ weighs all change and drift counts only what moves, so
+which is dual ascent in log λ: λ stays above 0 and its scale need not be known. f is what the learning rate has fallen
+to as a share of where it began: while R settles, λ settles. λ weighs all change and drift counts only what moves, so
 levels and textures are as free as the budget leaves them.
 """
 
@@ -22,31 +23,32 @@ from typing import Any, Self
 from torch import Tensor
 
 from simgan.errors import ConfigurationError
-from simgan.measures.displacement import SMALLEST_SIDE_PX, measure_displacement
+from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX, measure_displacement
 from simgan.training.algorithm import Players
 from simgan.training.assembly import Assembly
 from simgan.training.candidates import drift_px, refine_batch
 from simgan.training.inspection import spread
 
-MEASURED_EVERY = 10
+MEASURED_EVERY = 25
 """Steps between two measurements."""
-_IMAGES = 64
-_RISING, _FALLING, _PROPORTIONAL = 0.2, 0.05, 0.5
-_LARGEST_ERROR = 2.0
-_WEAKEST, _STRONGEST = 1e-3, 1e3  # λ
+_IMAGES = 128
+_RATE = 0.1
+WEAKEST, _STRONGEST = 1e-3, 1e3
+"""Bounds of λ: at the lower one the budget asks for nothing."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
 
 class DriftBudget:
-    """Measures the current refiner's drift and sets λ; remembers λ and the last error."""
+    """Measures the averaged refiner's drift and sets λ; remembers λ and the last measurement."""
 
     def __init__(self, assembly: Assembly, *, budget_px: float) -> None:
         """`ConfigurationError` where the images have no structure that could be followed."""
         self._assembly, self.budget_px = assembly, budget_px
         chosen = spread(len(assembly.synthetic.cache), _IMAGES)
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
-        self.weight = max(assembly.configuration.objective.self_regularization_weight, _WEAKEST)
-        self._last_error: float | None = None
+        self.weight = max(assembly.configuration.objective.self_regularization_weight, WEAKEST)
+        self._learning_rate = assembly.configuration.training.refiner_learning_rate
+        self._last_px: float | None = None
         _refuse_unmeasurable(self._staged)
 
     @classmethod
@@ -61,13 +63,15 @@ class DriftBudget:
 
     def update(self, players: Players) -> dict[str, float | None]:
         """One dual update: measures R and sets λ in the players' objective; what was found, for the log."""
-        drift = drift_px(self._staged, refine_batch(self._assembly, players.refiner, self._staged))
-        # Structure that is not found again has moved too far to be measured.
-        error = _LARGEST_ERROR if drift is None else min(drift / self.budget_px - 1, _LARGEST_ERROR)
-        change = error - (error if self._last_error is None else self._last_error)
-        exponent = (_RISING if error > 0 else _FALLING) * error + _PROPORTIONAL * change
-        self.weight = min(max(self.weight * math.exp(exponent), _WEAKEST), _STRONGEST)
-        self._last_error = error
+        drift = drift_px(self._staged, refine_batch(self._assembly, players.averaged_refiner, self._staged))
+        # Structure that is not found again has moved farther than can be measured.
+        moved = REACH_PX if drift is None else drift
+        slope = 0.0 if self._last_px is None else (moved - self._last_px) / MEASURED_EVERY
+        lag = 1 / (1 - players.averaging_decay) if players.averaging_decay else 0.0
+        error = min(max((moved + lag * slope) / self.budget_px - 1, -1.0), 1.0)
+        settling = float(players.refiner_optimizer.param_groups[0]["lr"]) / self._learning_rate
+        self.weight = min(max(self.weight * math.exp(_RATE * settling * error), WEAKEST), _STRONGEST)
+        self._last_px = moved
         self._apply(players)
         return {"drift_px": drift, "self_regularization_weight": self.weight}
 
@@ -75,13 +79,11 @@ class DriftBudget:
         players.objective = replace(players.objective, self_regularization_weight=self.weight)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weight": self.weight, "last_error": self._last_error}
+        return {"weight": self.weight, "last_px": self._last_px}
 
     def load_state_dict(self, state: dict[str, Any], players: Players) -> None:
-        self.weight = float(state["weight"])
-        last = state["last_error"]
-        self._last_error = None if last is None else float(last)
-        if last is not None:
+        self.weight, self._last_px = float(state["weight"]), state["last_px"]
+        if self._last_px is not None:
             self._apply(players)
 
 

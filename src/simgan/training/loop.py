@@ -18,6 +18,7 @@ from simgan.data.streams import BatchStream
 from simgan.data.trees import ImageTree
 from simgan.errors import RunError, TrainingError
 from simgan.images import write_atomically
+from simgan.nn.allocation import keep_freed_memory
 from simgan.nn.refiner import Refiner
 from simgan.settings import Configuration
 from simgan.training.algorithm import (
@@ -143,6 +144,8 @@ def _train(
     ranks.wait()
     directory.write_description(assembly.describe())
 
+    if assembly.route.device.type == "cpu":
+        keep_freed_memory()
     players, state = assembly.players(), _State()
     synthetic_stream, real_stream = assembly.synthetic_stream(), assembly.real_stream()
     watch = Watch(levels=assembly.value_range.levels)

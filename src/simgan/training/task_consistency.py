@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from simgan.tasks import SelfEnsembling, ShapeAugmentation, StandardAugmentation
 from simgan.tasks.network import TaskNetwork, build_network
+from simgan.training.algorithm import restore_optimizer
 
 _LEARNING_RATE = 1e-3
 _WEIGHT_DECAY = 0.05
@@ -55,7 +56,7 @@ class _Start:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.ensembling is not None:
             self.ensembling.load_state_dict(state["ensembling"])
 
@@ -93,7 +94,9 @@ class TaskConsistency:
         self._starts: list[_Start] = []
         for number in range(1 if prior is None else starts):
             network = build_network(*image_shape, outputs, seed=seed + number).to(device)
-            optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+            optimizer = torch.optim.AdamW(
+                network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True
+            )
             ensembling = None
             if prior is not None:
                 ensembling = SelfEnsembling(network, prior, weight=self_ensembling_weight)

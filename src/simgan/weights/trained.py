@@ -17,6 +17,7 @@ from torch import Tensor
 from simgan.data.trees import TreeScan
 from simgan.errors import DataError, WeightsError
 from simgan.images import PixelFormat, ValueRange
+from simgan.nn.frozen import FrozenRefiner
 from simgan.nn.level_matching import LevelMatching
 from simgan.nn.quantization import Quantization
 from simgan.nn.refiner import Refiner, RefinerSpec
@@ -186,7 +187,13 @@ class TrainedRefiner:
     @cached_property
     def network(self) -> Callable[[Tensor], Tensor]:
         """R_θ, its last layer summed in float64: in float32 the last bit of a 1×1 convolution depends on the
-        number of threads."""
+        number of threads. With weights cast and laid out once where the route has kernels for that."""
+        assert self.route is not None
+        height, width = max(self.training_scan.sizes, key=lambda size: (self.training_scan.sizes[size], size))
+        shape = (self.compute_batch(height, width), self.pixel_format.channels, height, width)
+        with self.route.autocast():
+            if FrozenRefiner.takes(self.refiner, torch.empty(0, device=self.route.device)):
+                return FrozenRefiner(self.refiner, shape)
         network = copy.deepcopy(self.refiner)
         network.tail.double().register_forward_pre_hook(_in_float64)
         return network
