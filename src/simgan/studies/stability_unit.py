@@ -158,14 +158,14 @@ def do_run(unit: Unit, sets: SimToReal) -> None:
             command=f"python -m simgan.studies.stability --tasks {unit.task} --seeds {unit.seed}",
             progress=say,
         )
-        # Where the study ran is of no interest later.
-        told = json.loads(json.dumps(evaluation.record).replace(f"{unit.work}/", ""))
-        evaluation = replace(evaluation, record=told)
+    # Where the study ran is of no interest later.
+    told = json.loads(json.dumps(evaluation.record).replace(f"{unit.work}/", ""))
+    evaluation = replace(evaluation, record=told)
     unit.folder.mkdir(parents=True, exist_ok=True)
     evaluation.save(unit.folder / "evaluation.json")
     record |= {
         "diversity": diversity(sets.synthetic, refined),
-        "drift": evaluation.record.get("drift") or _measure_drift(unit, sets, refined),
+        "drift": told["drift"] if "drift" in told else _measure_drift(unit, sets, refined),
         "taken_from_gap": known,
         "seconds": round(time.monotonic() - started, 1),
     }
