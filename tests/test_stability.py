@@ -204,7 +204,8 @@ def test_a_unit_trains_once_for_both_parts_and_is_done_once(
     run_study(monkeypatch, small_task, "--seeds", "0", "--parts", "run")
     results = small_task / "results/stability"
     folder = results / "digits-seed0"
-    assert {path.name for path in folder.iterdir()} == {"run.json", "evaluation.json", "evaluation.npz"}
+    written = {"training.json", "run.json", "evaluation.json", "evaluation.npz"}
+    assert {path.name for path in folder.iterdir()} == written
     checkpoint = small_task / "work/digits-seed0/training/checkpoints/latest.pt"
     trained = checkpoint.stat().st_mtime_ns
     run_study(monkeypatch, small_task, "--seeds", "0", "1")
@@ -233,8 +234,7 @@ def test_a_unit_trains_once_for_both_parts_and_is_done_once(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("all is done")
 
-    monkeypatch.setattr(stability, "do_run", never)
-    monkeypatch.setattr(stability, "do_candidates", never)
+    monkeypatch.setattr(stability, "PARTS", dict.fromkeys(stability.PARTS, never))
     run_study(monkeypatch, small_task, "--seeds", "0", "1")
     assert str(small_task) not in (folder / "evaluation.json").read_text()
     capsys.readouterr()
@@ -248,6 +248,7 @@ def test_the_kept_refiner_is_one_of_the_candidates(small_task: Path, monkeypatch
     assert candidate.read_bytes() == refiner.read_bytes()
     assert len(list(unit.candidates.glob("*.safetensors"))) == 3
     candidate.unlink()
+    stability_unit.do_training(unit, sets)
     with pytest.raises(RunError, match=r"holds 2 of the 3 refiners of this run; remove .*digits-seed0, and"):
         stability_unit.do_candidates(unit, sets)
 
@@ -264,15 +265,18 @@ def test_a_record_of_the_very_same_refined_images_is_taken_over_and_the_test_par
     run_study(monkeypatch, small_task, "--seeds", "0", "--parts", "run")
     assert table(results / "stability/units.csv")[0]["taken_from_gap"] == "True"
     assert not (results / "stability/test_reads.csv").exists()
-    drift = json.loads((results / "stability/digits-seed0/run.json").read_bytes())["drift"]
-    assert drift == measured.record["drift"]
     # of another refiner: measured anew; and before drift was measured: that alone is measured
-    for changed, taken in (({"refined": {"sha256": "another"}}, "False"), ({"drift": None}, "True")):
-        Evaluation(measured.record | changed, measured.outcomes).save(results / "gap-digits/seed_0.json")
+    monkeypatch.setattr(stability_unit, "_measure_drift", lambda *_: {"structure": {"mean": 0.25}})
+    old = {name: part for name, part in measured.record.items() if name != "drift"}
+    for record, taken, drift in (
+        (measured.record | {"refined": {"sha256": "another"}}, "False", ""),
+        (old, "True", "0.25"),
+    ):
+        Evaluation(record, measured.outcomes).save(results / "gap-digits/seed_0.json")
         shutil.rmtree(results / "stability")
         run_study(monkeypatch, small_task, "--seeds", "0", "--parts", "run")
-        assert table(results / "stability/units.csv")[0]["taken_from_gap"] == taken
-        assert json.loads((results / "stability/digits-seed0/run.json").read_bytes())["drift"]["structure"]
+        (row,) = table(results / "stability/units.csv")
+        assert (row["taken_from_gap"], row["drift_px"]) == (taken, drift)
     capsys.readouterr()
 
 
@@ -295,6 +299,8 @@ def test_training_that_diverges_is_a_result(
 
     monkeypatch.setattr(stability_unit, "train", diverge)
     run_study(monkeypatch, small_task, "--seeds", "3")
+    left = small_task / "results/stability/digits-seed3"
+    assert {path.name for path in left.iterdir()} == {"training.json", "run.json", "candidates.json"}
     rows = table(small_task / "results/stability/units.csv")
     assert rows[0]["collapse"] == "losses are no numbers: training diverged at turn 7"
     pooled = json.loads((small_task / "results/stability/pooled.json").read_bytes())

@@ -3,9 +3,9 @@
     python -m simgan.studies.stability --work runs/stability --results benchmarks/results/stability
 
 Four tasks × five seeds, the recipe unchanged; all but the digits need $SIMGAN_DATA. A unit is one (task, seed) and has
-two parts, see `simgan.studies.stability_unit`; each leaves its files in `results/<task>-seed<N>` when it ends. The same
-command does what is missing, then writes `units.csv` and `pooled.json`. Several processes may run it at once with the
-same folders: a unit that another one works on is passed over.
+three parts, see `simgan.studies.stability_unit`; each leaves its files in `results/<task>-seed<N>` when it ends. The
+same command does what is missing, then writes `units.csv` and `pooled.json`. Several processes may run it at once with
+the same folders: a unit that another one works on is passed over.
 
 Every read of a test part is a row of `test_reads.csv`, written before it is read. Where a study of the gap with these
 seeds lies beside the results and has measured this very refiner (the same refined pixels), its record is taken and the
@@ -30,9 +30,20 @@ import torch
 
 from simgan.evaluation import Evaluation, Outcomes, summarize
 from simgan.images import write_atomically
-from simgan.studies.stability_unit import ARMS, PARTS, TASKS, Unit, do_candidates, do_run, say, write_json
+from simgan.studies.stability_unit import (
+    ARMS,
+    TASKS,
+    Unit,
+    do_candidates,
+    do_run,
+    do_training,
+    say,
+    write_json,
+)
 from simgan.studies.stopping import CandidateScores, compare_rules
 from simgan.studies.verdicts import judge_run, verdict_of_task
+
+PARTS = {"training": do_training, "run": do_run, "candidates": do_candidates}
 
 
 def pool_units(results: Path) -> dict[str, Any]:
@@ -47,13 +58,21 @@ def pool_units(results: Path) -> dict[str, Any]:
             evaluation = None if record["diverged"] else Evaluation.load(folder / "evaluation.json")
             verdict = judge_run(record, None if evaluation is None else evaluation.outcomes)
             verdicts.append(verdict)
-            runs.append(_row(record, evaluation, verdict))
+            parts = [folder / f"{part}.json" for part in PARTS]
+            records = [json.loads(path.read_bytes()) for path in parts if path.exists()]
+            seconds = sum(one.get("seconds", 0.0) for one in records)
+            runs.append(_row(record, evaluation, verdict) | {"seconds": seconds})
             evaluations += [] if evaluation is None else [evaluation]
         if verdicts:
             downstream = _pool(evaluations)
             tasks[task] = {"downstream": downstream, "verdict": verdict_of_task(verdicts, downstream)}
     counts = ("n_runs", "n_collapsed", "n_helping")
-    scores = [_read_scores(folder) for task in TASKS for folder in _folders(results, task, "candidates")]
+    scores = [
+        _read_scores(folder)
+        for task in TASKS
+        for folder in _folders(results, task, "candidates")
+        if json.loads((folder / "candidates.json").read_bytes())["diverged"] is None
+    ]
     return {
         "tasks": tasks,
         "totals": {name: sum(one["verdict"][name] for one in tasks.values()) for name in counts},
@@ -84,7 +103,6 @@ def _row(record: dict[str, Any], evaluation: Evaluation | None, verdict: dict[st
         row |= {arm: downstream[arm]["mean"] for arm in ARMS if arm in downstream}
         row |= {name: record[name] for name in ("kept_step", "diversity", "taken_from_gap")}
         row["drift_px"] = None if drift is None else drift["structure"]["mean"]
-        row["seconds"] = record["seconds"]["all"]
     return row | verdict
 
 
@@ -144,7 +162,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--parts", nargs="+", default=["run", "candidates"], choices=["run", "candidates"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -156,12 +174,12 @@ def main() -> None:
         with _claimed(unit) as ours:
             if not missing or not ours:
                 continue
-            say(f"unit {unit.name}: {', '.join(missing)}")
             sets = TASKS[task].open(unit.data)
-            if "run" in missing:
-                do_run(unit, sets)
-            if "candidates" in missing:
-                do_candidates(unit, sets)
+            if not unit.record("training").exists():
+                missing.insert(0, "training")
+            for part in missing:
+                say(f"unit {unit.name}: {part}")
+                PARTS[part](unit, sets)
         write_results(chosen.results)
     print(json.dumps(write_results(chosen.results), indent=1, ensure_ascii=False))
 

@@ -1,8 +1,8 @@
-"""One unit of the stability study: a task and a seed, trained once, read in two parts.
+"""One unit of the stability study: a task and a seed, trained once, in three parts of minutes.
 
-*run*: train with recipe `default`, refine with the kept refiner, read the test part with models trained on every arm.
-*candidates*: refine with the refiner of each checkpoint, train one model on each, read the dev and the test part.
-Training continues where it was interrupted.
+*training*: recipe `default`; continues where it was interrupted, so that the other parts train what is missing. *run*:
+refine with the kept refiner, read the test part with models trained on every arm. *candidates*: refine with the refiner
+of each checkpoint, train one model on each, read the dev and the test part.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from simgan.training.run import read_metrics
 from simgan.weights import TrainedRefiner, load_refiner, save_refiner
 
 ARMS = ("synthetic_plain", "synthetic", "synthetic_matched", "refined", "synthetic_plus_refined", "real")
-PARTS = ("run", "candidates")
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,31 @@ class Unit:
         return self.folder / f"{part}.json"
 
 
+def do_training(unit: Unit, sets: SimToReal) -> None:
+    """Part *training*: `training.json`."""
+    started = time.monotonic()
+    record: dict[str, Any] = {"task": unit.task, "seed": unit.seed, "diverged": None}
+    try:
+        record["kept_step"], _ = _train(unit, sets)
+    except TrainingError as error:
+        record["diverged"] = str(error)
+    write_json(unit.record("training"), record | {"seconds": round(time.monotonic() - started, 1)})
+
+
+def _trained(unit: Unit) -> dict[str, Any]:
+    """What part *training* has recorded."""
+    record: dict[str, Any] = json.loads(unit.record("training").read_bytes())
+    return record
+
+
 def do_run(unit: Unit, sets: SimToReal) -> None:
     """Part *run*: `evaluation.json`, `evaluation.npz`, and last `run.json`."""
     task, started = TASKS[unit.task], time.monotonic()
-    record: dict[str, Any] = {"task": unit.task, "seed": unit.seed, "diverged": None}
-    try:
-        kept_step, refiner = _train(unit, sets)
-    except TrainingError as error:
-        write_json(unit.record("run"), record | {"diverged": str(error)})
+    record = _trained(unit)
+    if record["diverged"] is not None:
+        write_json(unit.record("run"), record)
         return
-    trained = time.monotonic()
+    _, refiner = _train(unit, sets)  # there already, or trained anew where the work folder is another one
     refined = refine(sets.synthetic, refiner, unit.work / unit.name / "refined", warn=say).tree
     evaluation = _known_evaluation(unit, refined)
     known = evaluation is not None
@@ -144,20 +158,16 @@ def do_run(unit: Unit, sets: SimToReal) -> None:
             command=f"python -m simgan.studies.stability --tasks {unit.task} --seeds {unit.seed}",
             progress=say,
         )
-        # Where the study ran is of no interest later.
-        told = json.loads(json.dumps(evaluation.record).replace(f"{unit.work}/", ""))
-        evaluation = replace(evaluation, record=told)
+    # Where the study ran is of no interest later.
+    told = json.loads(json.dumps(evaluation.record).replace(f"{unit.work}/", ""))
+    evaluation = replace(evaluation, record=told)
     unit.folder.mkdir(parents=True, exist_ok=True)
     evaluation.save(unit.folder / "evaluation.json")
     record |= {
-        "kept_step": kept_step,
         "diversity": diversity(sets.synthetic, refined),
-        "drift": evaluation.record.get("drift") or _measure_drift(unit, sets, refined),
+        "drift": told["drift"] if "drift" in told else _measure_drift(unit, sets, refined),
         "taken_from_gap": known,
-        "seconds": {
-            "training": round(trained - started, 1),
-            "all": round(time.monotonic() - started, 1),
-        },
+        "seconds": round(time.monotonic() - started, 1),
     }
     write_json(unit.record("run"), record)
     shutil.rmtree(refined.root)
@@ -166,10 +176,11 @@ def do_run(unit: Unit, sets: SimToReal) -> None:
 def do_candidates(unit: Unit, sets: SimToReal) -> None:
     """Part *candidates*: `candidates-dev.npz`, `candidates-test.npz`, and last `candidates.json`."""
     task, started = TASKS[unit.task], time.monotonic()
-    try:
-        _train(unit, sets)
-    except TrainingError:  # part *run* says it
+    record = _trained(unit)
+    if record["diverged"] is not None:
+        write_json(unit.record("candidates"), record | {"candidates": []})
         return
+    _train(unit, sets)
     files = sorted(unit.candidates.glob("step_*.safetensors"))
     judged = [row for row in read_metrics(unit.run_dir / "metrics.jsonl") if row["kind"] == "candidate"]
     if len(files) < len(judged):
@@ -214,9 +225,8 @@ def do_candidates(unit: Unit, sets: SimToReal) -> None:
             task_seeds=seeds,
         ).save(unit.folder / f"candidates-{part}.npz")
     rows = [json.loads(path.with_suffix(".json").read_bytes()) for path in files]
-    record = {"task": unit.task, "seed": unit.seed, "candidates": rows,
-              "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
-    write_json(unit.record("candidates"), record)
+    seconds = round(time.monotonic() - started, 1)
+    write_json(unit.record("candidates"), record | {"candidates": rows, "seconds": seconds})
 
 
 def _candidate_arms(files: Sequence[Path], inputs: Inputs, seed: int) -> Iterator[tuple[str, Arm]]:
