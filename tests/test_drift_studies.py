@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simgan.measures.known_warps import turn
 from simgan.studies import drift_budget, known_warps
-from simgan.studies.known_warps import turn
 
 
 def test_a_turn_moves_everything_by_as_many_pixels_in_directions_that_differ() -> None:

@@ -26,13 +26,9 @@ from numpy.typing import NDArray
 
 from simgan.images import read_image, write_atomically
 from simgan.measures import flow_drift_px, measure_displacement, percentile_interval
+from simgan.measures.known_warps import Field, Images, noisy, shift, turn, warped
 from simgan.simulators.eyes import simulate_eyes
 
-Images = NDArray[np.float32]
-Field = Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
-"""(y, x) of pixels → how far (down, right) what they show has moved."""
-
-NOISE = 0.04  # standard deviation on [-1, 1]: five of 256 levels
 WARPS_PX = (0.5, 1.0, 2.0)
 TOLERANCE_PX = 0.1
 FIELDS = (
@@ -47,21 +43,6 @@ _PHOTOGRAPHS = {
     "rendered eyes (UnityEyes)": "eyes/synthetic/images/*",
     "photographed signs": "signs/real/*/*",
 }
-
-
-def shift(px: float, *, angle: float = 0.6) -> Field:
-    """Everything moves by `px` pixels in one direction that is no axis."""
-    return lambda y, x: (px * np.sin(angle) + 0 * y, px * np.cos(angle) + 0 * x)
-
-
-def turn(px: float, height: int, width: int) -> Field:
-    """Everything moves by `px` pixels, in a direction that makes half a turn from one side to the other."""
-
-    def field(y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        angle = np.pi * (x + y) / (height + width)
-        return px * np.sin(angle), px * np.cos(angle)
-
-    return field
 
 
 def texture(n: int, height: int, width: int, field: Field | None = None, *, seed: int = 0) -> Images:
@@ -80,28 +61,10 @@ def texture(n: int, height: int, width: int, field: Field | None = None, *, seed
     return (0.3 * images[..., None] / np.sqrt(12)).astype(np.float32)
 
 
-def noisy(images: Images, *, deviation: float = NOISE, seed: int = 1) -> Images:
-    """The images with Gaussian noise."""
-    noise = np.random.default_rng(seed).normal(0, deviation, images.shape)
-    return (images + noise).astype(np.float32)
-
-
 def blurred(images: Images, sigma: float) -> Images:
     """The images out of focus."""
     soft = np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images])
     return np.asarray(soft.reshape(images.shape), np.float32)
-
-
-def warped(images: Images, field: Field) -> Images:
-    """Images warped by OpenCV's Lanczos interpolation."""
-    y, x = np.mgrid[: images.shape[1], : images.shape[2]].astype(np.float32)
-    down, right = field(y, x)
-    places = (x - right).astype(np.float32), (y - down).astype(np.float32)
-    moved = [
-        cv2.remap(image, *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
-        for image in images[..., 0]
-    ]
-    return np.asarray(np.stack(moved)[..., None], np.float32)
 
 
 CHANGES: dict[str, Callable[[Images], Images]] = {

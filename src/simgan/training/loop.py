@@ -230,7 +230,12 @@ def _train(
                     if ranks.writes:
                         sheet = sample_sheet(assembly, players.averaged_refiner)
                         write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
-                    candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
+                    candidate = judge_candidate(
+                        assembly,
+                        players.averaged_refiner,
+                        step=step + 1,
+                        allowed_px=0.0 if budget is None else budget.held_px,
+                    )
                     keep = bool(ranks.of_first(int(candidate.better_than(state.kept))))
                     if keep:
                         state.kept = candidate
