@@ -58,7 +58,7 @@ def texture(n: int, height: int, width: int, field: Field | None = None, *, seed
             length = np.exp(random.uniform(np.log(4), np.log(20)))
             angle, phase = random.uniform(0, 2 * np.pi, 2)
             image += np.sin(2 * np.pi * (y * np.sin(angle) + x * np.cos(angle)) / length + phase)
-    return (0.3 * images[..., None] / np.sqrt(12)).astype(np.float32)
+    return np.asarray(0.3 * images[..., None] / np.sqrt(12), np.float32)
 
 
 def blurred(images: Images, sigma: float) -> Images:
