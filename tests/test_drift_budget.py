@@ -64,21 +64,21 @@ def test_the_weight_follows_the_equation_and_stands_in_the_objective(
     monkeypatch.setattr(budget, "held_px", 0.5)
 
     def exponent() -> float:
-        return math.log(players.objective.self_regularization_weight / 0.3) / 0.4
+        return math.log(players.objective.self_regularization_weight / 0.3) / 0.2
 
-    _says(monkeypatch, 0.0)  # far below, of which ¼ counts
+    _says(monkeypatch, 0.0)  # far below, of which ½ counts
     assert budget.update(players)["drift_px"] == 0
-    assert exponent() == pytest.approx(-0.25)
+    assert exponent() == pytest.approx(-0.5)
     players.averaging_decay = 0.98  # τ = 50 steps: the average goes to 0.15 + 50·0.15/25 = 0.45, so e = −0.1
     _says(monkeypatch, 0.15)
     budget.update(players)
-    assert exponent() == pytest.approx(-0.35)
+    assert exponent() == pytest.approx(-0.6)
     _says(monkeypatch, 0.3)  # 0.3 + 50·0.15/25 = 0.6: e = 0.2
     budget.update(players)
-    assert exponent() == pytest.approx(-0.15)
+    assert exponent() == pytest.approx(-0.4)
     _says(monkeypatch, 3.0)  # far above, of which 1 counts
     budget.update(players)
-    assert exponent() == pytest.approx(0.85)
+    assert exponent() == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("gain", [0.5, 1, 2])
@@ -115,7 +115,7 @@ def test_structure_that_is_not_found_again_counts_as_far_above_the_budget(
     _refiner_moves(monkeypatch, torch.from_numpy(texture(8, *SIZE, seed=9)).permute(0, 3, 1, 2))
     lost = budget.update(players)
     assert lost["drift_px"] is None
-    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(0.4))
+    assert lost["self_regularization_weight"] == pytest.approx(0.3 * math.exp(0.2))
 
 
 def test_it_is_the_averaged_refiner_that_is_measured(players: Any, monkeypatch: pytest.MonkeyPatch) -> None:

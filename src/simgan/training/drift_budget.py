@@ -6,8 +6,8 @@ Training with a budget b is the constrained problem  min_θ ℓ_real(θ)  subjec
 the same synthetic images. θ̄ is late, by τ = 1/(1 − decay) steps, so that λ answers to where it goes, as its slope
 tells:
 
-    a_k = m_k + τ (m_k − m_{k−1})/25        e_k = max(−¼, min(a_k/b − 1, 1))
-    λ_{k+1} = λ_k · exp(0.4 e_k),           10⁻³ ≤ λ ≤ 10³
+    a_k = m_k + τ (m_k − m_{k−1})/25        e_k = max(−½, min(a_k/b − 1, 1))
+    λ_{k+1} = λ_k · exp(0.2 e_k),           10⁻³ ≤ λ ≤ 10³
 
 with b what the estimator says of the same images with the noise of a camera, warped by exactly the budget: known warps
 calibrate it. This is dual ascent in log λ: λ stays above 0 and its scale need not be known. λ falls more slowly than it
@@ -34,8 +34,8 @@ from simgan.training.inspection import spread
 MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
-_RATE = 0.4
-_LEAST_ERROR, _LARGEST_ERROR = -0.25, 1.0
+_RATE = 0.2
+_LEAST_ERROR, _LARGEST_ERROR = -0.5, 1.0
 WEAKEST, _STRONGEST = 1e-3, 1e3
 """Bounds of λ: at the lower one the budget asks for nothing."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
