@@ -126,6 +126,7 @@ def _task(task: str, title: str, about: str, pooled: dict[str, Any]) -> str:
         f"Gain of refined over synthetic: {_points(downstream['gain']['over_synthetic'])}; over matched levels: "
         f"{_points(downstream['gain']['over_synthetic_matched'])}. Gap closed, median over refiners: {gap} (the goal "
         f"is 0.5).\n\n"
+        f"{_drift_beside(pooled)}"
         f"Labels: a judge reads refined images at {labels['judge_on_refined']:.1%}, unseen real ones at "
         f"{labels['judge_on_real']:.1%}, the unrefined originals at {labels['judge_on_synthetic']:.1%} (medians); "
         f"it is within 1 point of real in {labels['n_holding']} of {labels['n_runs']} runs.\n\n"
@@ -222,6 +223,20 @@ def _two(number: str) -> str:
 def _late(row: dict[str, str]) -> str:
     high = row["late_high_px"]
     return f"{float(row['late_low_px']):.2f} to {float(high):.2f}" if high else "lost"
+
+
+def _drift_beside(pooled: dict[str, Any]) -> str:
+    """Drift in the paragraph after the gain; nothing where a record is older than that."""
+    drift, reason = pooled.get("drift"), pooled.get("drift_reason")
+    if drift is None:
+        return "" if reason is None else f"Beside that gain, {reason}.\n\n"
+    parts = [
+        f"{name} {part['mean']:.2f} px [{part['low']:.2f}, {part['high']:.2f}]"
+        for name, part in (("structure", drift["structure"]), ("by optical flow", drift["flow"]))
+        if part["mean"] is not None
+    ]
+    said = ", ".join(parts) or "no structure could be followed in every run"
+    return f"Drift beside that gain, medians and ranges over {drift['n_runs']} refiners: {said}.\n\n"
 
 
 def _choice(rows: list[dict[str, str]]) -> str:

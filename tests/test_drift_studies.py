@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simgan.measures.known_warps import turn
 from simgan.studies import drift_budget, known_warps
-from simgan.studies.known_warps import turn
 
 
 def test_a_turn_moves_everything_by_as_many_pixels_in_directions_that_differ() -> None:
@@ -30,6 +30,10 @@ def test_the_table_of_known_warps_has_both_estimators_on_every_change_of_every_s
     known_warps.main()
     with results.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    before = results.read_bytes()
+    monkeypatch.setattr(known_warps, "measure_source", lambda *_: pytest.fail("this source was done before"))
+    known_warps.main()
+    assert results.read_bytes() == before
     assert tuple(rows[0]) == known_warps.FIELDS
     assert {row["source"] for row in rows} == {
         "textures 35×55", "textures 64×64", "textures 90×120", "drawn eyes",

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from simgan.studies.known_warps import (
-    NOISE,
-    Field,
-    Images,
-    blurred,
-    noisy,
-    shift,
-    texture,
-    turn,
-    warped,
-)
+from simgan.measures.known_warps import NOISE, Field, Images, noisy, shift, turn, warped
+from simgan.studies.known_warps import blurred, texture
 
 __all__ = ["NOISE", "Field", "Images", "blurred", "noisy", "shift", "texture", "turn", "warped"]

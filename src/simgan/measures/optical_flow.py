@@ -1,10 +1,11 @@
 """A second opinion on displacement, of another kind: dense optical flow between images of local contrast.
 
 Both images are brought to local contrast, (x − mean)/deviation in a Gaussian neighbourhood, so that gain, offset and
-slow changes of light are gone; OpenCV's DIS flow (Kroeger et al., ECCV 2016) then says for every pixel where it went.
-Small images are enlarged first: DIS compares patches of 8 pixels. It shares no line with `displacement`, no window and
-no model: what both say does not come from the method. It knows nothing of inverted contrast, of blur, or of its own
-certainty, and noise adds to it, about 0.1 px where an image is textured and more where it is not.
+slow changes of light are gone, and before it the sharper one is blurred until it is as sharp as the other; OpenCV's DIS
+flow (Kroeger et al., ECCV 2016) then says for every pixel where it went. Small images are enlarged first: DIS compares
+patches of 8 pixels. It shares no line with `displacement`, no window and no model: what both say does not come from the
+method. It knows nothing of inverted contrast or of its own certainty, and noise adds to it: how much, the study of
+known warps says.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ _BLUR_PX = 1.0
 _FAINT = 0.01  # deviation on [-1, 1] that local contrast is not divided below
 _SMALL_PX, _ENLARGED = 200, 4  # images with a shorter side below this are enlarged so many times
 _RETURN_PX = 0.7  # there and back again, a pixel must come this near to where it was
+_TOGETHER_PX = (
+    4.0  # σ of the Gaussian within which structure moves together: as wide as a window of `displacement`
+)
+_MOST_BLUR_PX = 4.0
 _CORNER_SHARE = 0.1  # of the strongest corner of an image: weaker ones have no say
 
 
 def optical_flow(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
     """(H, W, C) images in [-1, 1] → (H, W, 2) flow in pixels, (down, right): x̃(p + flow(p)) shows what x(p) shows."""
-    a, b = _local_contrast(_grey(synthetic)), _local_contrast(_grey(refined))
+    a, b = (_local_contrast(one) for one in _equally_sharp(_grey(synthetic), _grey(refined)))
     height, width = a.shape
     factor = _ENLARGED if min(height, width) < _SMALL_PX else 1
     size = (width * factor, height * factor)
@@ -40,10 +45,11 @@ def optical_flow(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
 
 
 def flow_drift_px(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
-    """(n, H, W, C) both → (n,) √ mean |flow|² over the corners of each image; NaN for an image without any.
+    """(n, H, W, C) both → (n,) √ mean |f|² over the corners of each image; NaN for an image without any.
 
     Pixels count by how much of a corner they are (smaller eigenvalue of the structure tensor of x), where the flow back
-    returns to them. A margin is left out: what moved over the border cannot be followed.
+    returns to them; f is the mean flow around a pixel, so weighted, within σ = 4 px: single pixels follow noise. A
+    margin is left out: what moved over the border cannot be followed.
     """
     return np.array([_drift(a, b) for a, b in zip(synthetic, refined, strict=True)])
 
@@ -56,9 +62,45 @@ def _drift(synthetic: NDArray[Any], refined: NDArray[Any]) -> float:
     returned = there + _at_moved_places(back, there)
     consistent = (returned**2).sum(axis=2) < _RETURN_PX**2
     corner = np.where(consistent, cv2.cornerMinEigenVal(_grey(synthetic), 7, ksize=3), 0)[inner]
-    corner = np.where(corner > _CORNER_SHARE * corner.max(), corner, 0)
+    corner = np.where(corner > _CORNER_SHARE * corner.max(), corner, 0).astype(np.float64)
     weight = float(corner.sum())
-    return float(np.sqrt((corner * (there**2).sum(axis=2)[inner]).sum() / weight)) if weight > 0 else np.nan
+    if weight <= 0:
+        return np.nan
+    near = np.maximum(_around(corner), 1e-12 * corner.max())
+    squares = sum((_around(corner * there[inner][:, :, axis]) / near) ** 2 for axis in (0, 1))
+    return float(np.sqrt((corner * squares).sum() / weight))
+
+
+def _around(values: FloatArray) -> FloatArray:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), _TOGETHER_PX), np.float64)
+
+
+def _equally_sharp(
+    a: NDArray[np.float32], b: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both, the sharper one blurred: a slope that is only softer on one side is no movement."""
+    sharp_a, sharp_b = _sharpness(a), _sharpness(b)
+    if sharp_a < sharp_b:
+        second, first = _equally_sharp(b, a)
+        return first, second
+    low, high = 0.0, _MOST_BLUR_PX
+    for _ in range(6):
+        middle = (low + high) / 2
+        if _sharpness(_blurred(a, middle)) > sharp_b:
+            low = middle
+        else:
+            high = middle
+    return (_blurred(a, low) if low > 0 else a), b
+
+
+def _sharpness(grey: NDArray[np.float32]) -> float:
+    """Curvature as a share of local contrast."""
+    slow = cv2.GaussianBlur(grey, (0, 0), _NEIGHBOURHOOD_PX)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).std() / max(float((grey - slow).std()), _FAINT))
+
+
+def _blurred(grey: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), np.float32)
 
 
 def _at_moved_places(values: FloatArray, flow: FloatArray) -> FloatArray:

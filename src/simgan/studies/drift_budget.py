@@ -31,8 +31,8 @@ from simgan.data.trees import ImageTree
 from simgan.errors import require_extra
 from simgan.evaluation import Outcomes, summarize
 from simgan.measures import flow_drift_px, measure_displacement, percentile_interval
+from simgan.measures.known_warps import noisy, turn, warped
 from simgan.simulators.eyes import write_eyes
-from simgan.studies.known_warps import noisy, turn, warped
 from simgan.tasks import StandardAugmentation, train_task
 from simgan.training.loop import Run, train
 from simgan.weights import TrainedRefiner, load_refiner

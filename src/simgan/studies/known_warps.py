@@ -6,7 +6,7 @@ Sources: textures that are sums of waves, whose warps are exact; drawn eyes; and
 renders, warped by Lanczos interpolation. Both images of a pair get independent Gaussian noise of five of 256 levels,
 but where the change says otherwise. A row is (source, change, estimator). A warp is `px` long everywhere, so that
 what is true does not depend on where an estimator looks: a shift in one direction, and a turn, whose direction changes
-slowly from place to place.
+slowly from place to place. The same command does the sources that are missing.
 """
 
 from __future__ import annotations
@@ -26,20 +26,16 @@ from numpy.typing import NDArray
 
 from simgan.images import read_image, write_atomically
 from simgan.measures import flow_drift_px, measure_displacement, percentile_interval
+from simgan.measures.known_warps import Field, Images, noisy, shift, turn, warped
 from simgan.simulators.eyes import simulate_eyes
 
-Images = NDArray[np.float32]
-Field = Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
-"""(y, x) of pixels → how far (down, right) what they show has moved."""
-
-NOISE = 0.04  # standard deviation on [-1, 1]: five of 256 levels
 WARPS_PX = (0.5, 1.0, 2.0)
 TOLERANCE_PX = 0.1
 FIELDS = (
     "source", "size", "change", "true_px", "estimator", "n", "measured", "mean_px", "low_px", "high_px",
     "within", "worst_px",
 )  # fmt: skip
-_COUNT = 100
+_COUNT = 50
 _REPLICATES = 2000
 _PHOTOGRAPHS = {
     "photographed eyes (MPIIGaze)": "mpiigaze-p00/*.png",
@@ -47,21 +43,6 @@ _PHOTOGRAPHS = {
     "rendered eyes (UnityEyes)": "eyes/synthetic/images/*",
     "photographed signs": "signs/real/*/*",
 }
-
-
-def shift(px: float, *, angle: float = 0.6) -> Field:
-    """Everything moves by `px` pixels in one direction that is no axis."""
-    return lambda y, x: (px * np.sin(angle) + 0 * y, px * np.cos(angle) + 0 * x)
-
-
-def turn(px: float, height: int, width: int) -> Field:
-    """Everything moves by `px` pixels, in a direction that makes half a turn from one side to the other."""
-
-    def field(y: NDArray[Any], x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        angle = np.pi * (x + y) / (height + width)
-        return px * np.sin(angle), px * np.cos(angle)
-
-    return field
 
 
 def texture(n: int, height: int, width: int, field: Field | None = None, *, seed: int = 0) -> Images:
@@ -77,31 +58,13 @@ def texture(n: int, height: int, width: int, field: Field | None = None, *, seed
             length = np.exp(random.uniform(np.log(4), np.log(20)))
             angle, phase = random.uniform(0, 2 * np.pi, 2)
             image += np.sin(2 * np.pi * (y * np.sin(angle) + x * np.cos(angle)) / length + phase)
-    return np.asarray(0.3 * images[..., None] / np.sqrt(12), dtype=np.float32)
-
-
-def noisy(images: Images, *, deviation: float = NOISE, seed: int = 1) -> Images:
-    """The images with Gaussian noise."""
-    noise = np.random.default_rng(seed).normal(0, deviation, images.shape)
-    return (images + noise).astype(np.float32)
+    return np.asarray(0.3 * images[..., None] / np.sqrt(12), np.float32)
 
 
 def blurred(images: Images, sigma: float) -> Images:
     """The images out of focus."""
     soft = np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images])
     return np.asarray(soft.reshape(images.shape), np.float32)
-
-
-def warped(images: Images, field: Field) -> Images:
-    """Images warped by OpenCV's Lanczos interpolation."""
-    y, x = np.mgrid[: images.shape[1], : images.shape[2]].astype(np.float32)
-    down, right = field(y, x)
-    places = (x - right).astype(np.float32), (y - down).astype(np.float32)
-    moved = [
-        cv2.remap(image, *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
-        for image in images[..., 0]
-    ]
-    return np.asarray(np.stack(moved)[..., None], np.float32)
 
 
 CHANGES: dict[str, Callable[[Images], Images]] = {
@@ -186,20 +149,26 @@ def _summary(drift: NDArray[np.float64], true_px: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures all sources and writes the rows."""
+    """Measures the sources that the results file lacks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--count", type=int, default=_COUNT, help="images of each source")
     arguments = parser.parse_args()
-    table = io.StringIO()
-    writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    for name, source in _sources(arguments.count).items():
-        for row in measure_source(name, source):
-            writer.writerow(row)
-            print(row, flush=True)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.results, table.getvalue().encode())
+    rows: list[dict[str, Any]] = []
+    if arguments.results.exists():
+        with arguments.results.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    for name, source in _sources(arguments.count).items():
+        if name in {row["source"] for row in rows}:
+            continue
+        rows += measure_source(name, source)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(arguments.results, table.getvalue().encode())
+        print(f"{name}: done", flush=True)
 
 
 if __name__ == "__main__":

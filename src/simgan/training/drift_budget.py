@@ -6,12 +6,13 @@ Training with a budget b is the constrained problem  min_θ ℓ_real(θ)  subjec
 the same synthetic images. θ̄ is late, by τ = 1/(1 − decay) steps, so that λ answers to where it goes, as its slope
 tells:
 
-    a_k = m_k + τ (m_k − m_{k−1})/25        e_k = max(−1, min(a_k/b − 1, 1))
-    λ_{k+1} = λ_k · exp(0.1 f e_k),         10⁻³ ≤ λ ≤ 10³
+    a_k = m_k + τ (m_k − m_{k−1})/25        e_k = max(−½, min(a_k/b − 1, 1))
+    λ_{k+1} = λ_k · exp(0.2 e_k),           10⁻³ ≤ λ ≤ 10³
 
-which is dual ascent in log λ: λ stays above 0 and its scale need not be known. f is what the learning rate has fallen
-to as a share of where it began: while R settles, λ settles. λ weighs all change and drift counts only what moves, so
-levels and textures are as free as the budget leaves them.
+with b what the estimator says of the same images with the noise of a camera, warped by exactly the budget: known warps
+calibrate it. This is dual ascent in log λ: λ stays above 0 and its scale need not be known. λ falls more slowly than it
+rises, since drift comes late: at first there is none, whatever λ. λ weighs all change and drift counts only what moves,
+so levels and textures are as free as the budget leaves them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from simgan.errors import ConfigurationError
 from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX, measure_displacement
+from simgan.measures.known_warps import noisy, turn, warped
 from simgan.training.algorithm import Players
 from simgan.training.assembly import Assembly
 from simgan.training.candidates import drift_px, refine_batch
@@ -32,24 +34,28 @@ from simgan.training.inspection import spread
 MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
-_RATE = 0.1
+_RATE = 0.2
+_LEAST_ERROR, _LARGEST_ERROR = -0.5, 1.0
 WEAKEST, _STRONGEST = 1e-3, 1e3
 """Bounds of λ: at the lower one the budget asks for nothing."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
 
 class DriftBudget:
-    """Measures the averaged refiner's drift and sets λ; remembers λ and the last measurement."""
+    """Measures the averaged refiner's drift and sets λ; remembers λ and the last measurement.
+
+    `held_px`: what is measured of a warp by exactly the budget.
+    """
 
     def __init__(self, assembly: Assembly, *, budget_px: float) -> None:
         """`ConfigurationError` where the images have no structure that could be followed."""
-        self._assembly, self.budget_px = assembly, budget_px
+        self._assembly = assembly
         chosen = spread(len(assembly.synthetic.cache), _IMAGES)
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
         self.weight = max(assembly.configuration.objective.self_regularization_weight, WEAKEST)
-        self._learning_rate = assembly.configuration.training.refiner_learning_rate
         self._last_px: float | None = None
         _refuse_unmeasurable(self._staged)
+        self.held_px = _reading_of(budget_px, self._staged)
 
     @classmethod
     def of(cls, assembly: Assembly) -> Self | None:
@@ -68,9 +74,9 @@ class DriftBudget:
         moved = REACH_PX if drift is None else drift
         slope = 0.0 if self._last_px is None else (moved - self._last_px) / MEASURED_EVERY
         lag = 1 / (1 - players.averaging_decay) if players.averaging_decay else 0.0
-        error = min(max((moved + lag * slope) / self.budget_px - 1, -1.0), 1.0)
-        settling = float(players.refiner_optimizer.param_groups[0]["lr"]) / self._learning_rate
-        self.weight = min(max(self.weight * math.exp(_RATE * settling * error), WEAKEST), _STRONGEST)
+        error = (moved + lag * slope) / self.held_px - 1
+        error = min(max(error, _LEAST_ERROR), _LARGEST_ERROR)
+        self.weight = min(max(self.weight * math.exp(_RATE * error), WEAKEST), _STRONGEST)
         self._last_px = moved
         self._apply(players)
         return {"drift_px": drift, "self_regularization_weight": self.weight}
@@ -85,6 +91,14 @@ class DriftBudget:
         self.weight, self._last_px = float(state["weight"]), state["last_px"]
         if self._last_px is not None:
             self._apply(players)
+
+
+def _reading_of(budget_px: float, staged: Tensor) -> float:
+    images = staged.permute(0, 2, 3, 1).numpy().mean(axis=3, keepdims=True)
+    moved = noisy(warped(images, turn(budget_px, *images.shape[1:3])), seed=2)
+    found = measure_displacement(noisy(images), moved)
+    known = found.drift_px[found.measured]
+    return float(known.mean()) if len(known) else budget_px
 
 
 def _refuse_unmeasurable(staged: Tensor) -> None:

@@ -240,7 +240,10 @@ def _train(
                     if ranks.writes:
                         sheet = sample_sheet(assembly, players.averaged_refiner)
                         write_atomically(directory.samples / f"step_{step + 1:06d}.png", sheet)
-                    candidate = judge_candidate(assembly, players.averaged_refiner, step=step + 1)
+                    allowed = 0.0 if budget is None else budget.held_px
+                    candidate = judge_candidate(
+                        assembly, players.averaged_refiner, step=step + 1, allowed_px=allowed
+                    )
                     refiner = trained_refiner(assembly, players, step=step + 1)
                     judged(candidate, refiner)
                     keep = bool(ranks.of_first(int(candidate.better_than(state.kept))))
