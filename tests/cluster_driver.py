@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,8 +24,13 @@ from simgan.refinement.shards import Outcome
 
 
 def processes(namespace: str) -> list[int]:
-    said = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, check=True, text=True)
-    return [int(pid) for pid in said.stdout.split()]
+    """Those of a network namespace."""
+    wanted, found = Path("/run/netns", namespace).stat().st_ino, []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "ns" / "net").stat().st_ino == wanted:
+                found.append(int(entry.name))
+    return found
 
 
 def written_by(pid: int, folder: Path) -> list[str]:
@@ -41,9 +45,9 @@ def written_by(pid: int, folder: Path) -> list[str]:
 
 def kill_in_mid_shard(namespace: str, out: Path, writing: list[str]) -> None:
     while not writing:
+        time.sleep(0.01)
         pids = processes(namespace)
         writing += [path for pid in pids for path in written_by(pid, out)]
-        time.sleep(0.001)
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
