@@ -1,0 +1,110 @@
+"""Writes docs/large.md from the files that the benchmarks leave in benchmarks/results: run `make docs` after one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent / "benchmarks" / "results"
+PAGE = Path(__file__).parent / "large.md"
+
+HEAD = """\
+# Large: what was measured
+
+<!-- Made by docs/large.py from benchmarks/results: run the benchmarks, then `make docs`. -->
+
+How to do it stands in the [guide](guide.md#many-images-shards). Each figure names its number of images or updates, and the
+command that makes it. Rates are single runs on one machine, whose load at the end stands beside them: above the number
+of cores, other programs were at work too.
+"""
+
+
+def large_page() -> str:
+    """The text of docs/large.md; what was not measured is not there."""
+    return HEAD + "".join(
+        section(found) for name, section in SECTIONS.items() if (found := _read(name)) is not None
+    )
+
+
+def _read(name: str) -> Any:
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def _shards(found: dict[str, Any]) -> str:
+    rates, machine = found["images_per_sec"], found["machine"]
+    memory = ", ".join(f"{most:.0f}" for most in found["rss_anon_mib_by_tenth"])
+    return f"""
+## Many images in shards
+
+`python benchmarks/shards.py --count {found["images"]} --workers {found["workers"]}`: {found["images"]:,} grey PNG of
+{found["size"][0]}×{found["size"][1]} in shards, PNG in and PNG out, by a refiner of {found["refiner"]["width"]} maps and
+{found["refiner"]["blocks"]} blocks of random weights ({found["route"]}); {found["workers"]} processes on
+{machine["cores"]} cores, load {machine["load"][0]:.1f}. Of them {found["refined_in_this_call"]:,} in the call that was timed, in {found["seconds"]:,.0f} s.
+
+| | images per second | images per second of processor time |
+|---|---|---|
+| network alone, images in memory | {rates["compute"]:,.0f} | {found["images_per_cpu_sec"]["compute"]:,.0f} |
+| shards into shards | {rates["refined"]:,.0f} | {found["images_per_cpu_sec"]["refined"]:,.0f} |
+| share | {found["share_of_compute"]:.0%} | {found["share_of_compute_by_cpu_time"]:.0%} |
+
+Anonymous memory of all processes in MiB, the largest in each tenth of the run: {memory}.
+"""
+
+
+def _engines(found: dict[str, Any]) -> str:
+    pool, ray = found["processes"], found["ray"]
+    overhead = ray["seconds"] / pool["seconds"] - 1
+    return f"""
+## Ray beside the pool of processes
+
+`python benchmarks/shards.py --count {pool["images"]} --workers {pool["workers"]}`, without and with `--cluster ray`: the same
+{pool["images"]:,} images in shards took {pool["seconds"]:.0f} s by the pool and {ray["seconds"]:.0f} s by Ray on this machine, its start
+included: {overhead:+.1%} (load {pool["machine"]["load"][0]:.1f} and {ray["machine"]["load"][0]:.1f}).
+"""
+
+
+def _ranks(found: dict[str, Any]) -> str:
+    seconds, machine = found["seconds_of_a_step"], found["machine"]
+    return f"""
+## Two processes train one run
+
+`python benchmarks/ranks.py --batch {found["batch_size"]}`: the networks of {found["recipe"]} in float32 at a global batch of
+{found["batch_size"]}. Over the first {found["updates_compared"]} updates, {found["numbers_compared"]} numbers of losses and
+accuracies, two processes of one thread are at most {found["largest_relative_difference"]:.1e} (relative) from one. A step takes
+{seconds["one process"]:.2f} s by one and {seconds["two processes"]:.2f} s by two: {found["speed_up"]:.2f} times as fast (mean of {found["steps_timed"]} steps,
+{machine["cores"]} cores, load {machine["load"][0]:.1f}).
+"""
+
+
+def _export(found: dict[str, Any]) -> str:
+    rows = "".join(
+        f"| {case} ({_weights(about)}) | {label} | {p['n_images']:,} | {p['value_difference']:.1e} | "
+        f"{p['level_difference']} | {p['differing_share']:.4%} |\n"
+        for case, about in found["cases"].items()
+        for label, p in about["parity"].items()
+    )
+    return f"""
+## Exported refiners beside torch
+
+`python benchmarks/export_parity.py --refiner RUN --rounds 0`: largest difference from torch in float32, on [-1, 1] and in
+grey levels end to end, and the share of pixels that are on another level.
+
+| images | computed by | n | on [-1, 1] | levels | other level |
+|---|---|---|---|---|---|
+{rows}"""
+
+
+def _weights(about: dict[str, Any]) -> str:
+    said = about["provenance"]
+    return said if isinstance(said, str) else f"trained, recipe {said['recipe']}, step {said['step']}"
+
+
+SECTIONS = {"shards": _shards, "engines": _engines, "ranks": _ranks, "export_parity": _export}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(large_page(), encoding="utf-8")
+    print(f"wrote {PAGE}", file=sys.stderr)
