@@ -45,6 +45,7 @@ bench: setup
 docs: setup
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/results.py
+	$(BIN)/python docs/large.py
 	$(SINGLE) $(BIN)/pytest tests/test_docs.py tests/test_examples.py
 
 soak: setup

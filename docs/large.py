@@ -15,9 +15,9 @@ HEAD = """\
 
 <!-- Made by docs/large.py from benchmarks/results: run the benchmarks, then `make docs`. -->
 
-How to do it stands in the [guide](guide.md#many-images-shards). Each figure names its number of images or updates, and the
-command that makes it. Rates are single runs on one machine, whose load at the end stands beside them: above the number
-of cores, other programs were at work too.
+How to do it stands in the [guide](guide.md#many-images-shards). Each figure names its number of images or updates, and
+the command that makes it. Rates are single runs on one machine, whose load at the end stands beside them: above the
+number of cores, other programs were at work too.
 """
 
 
@@ -34,49 +34,46 @@ def _read(name: str) -> Any:
 
 
 def _shards(found: dict[str, Any]) -> str:
-    rates, machine = found["images_per_sec"], found["machine"]
+    rates, of_cpu, machine = found["images_per_sec"], found["images_per_cpu_sec"], found["machine"]
+    (height, width), refiner = found["size"], found["refiner"]
     memory = ", ".join(f"{most:.0f}" for most in found["rss_anon_mib_by_tenth"])
-    return f"""
-## Many images in shards
-
-`python benchmarks/shards.py --count {found["images"]} --workers {found["workers"]}`: {found["images"]:,} grey PNG of
-{found["size"][0]}×{found["size"][1]} in shards, PNG in and PNG out, by a refiner of {found["refiner"]["width"]} maps and
-{found["refiner"]["blocks"]} blocks of random weights ({found["route"]}); {found["workers"]} processes on
-{machine["cores"]} cores, load {machine["load"][0]:.1f}. Of them {found["refined_in_this_call"]:,} in the call that was timed, in {found["seconds"]:,.0f} s.
-
-| | images per second | images per second of processor time |
-|---|---|---|
-| network alone, images in memory | {rates["compute"]:,.0f} | {found["images_per_cpu_sec"]["compute"]:,.0f} |
-| shards into shards | {rates["refined"]:,.0f} | {found["images_per_cpu_sec"]["refined"]:,.0f} |
-| share | {found["share_of_compute"]:.0%} | {found["share_of_compute_by_cpu_time"]:.0%} |
-
-Anonymous memory of all processes in MiB, the largest in each tenth of the run: {memory}.
-"""
+    return (
+        "\n## Many images in shards\n\n"
+        f"`python benchmarks/shards.py --count {found['images']} --workers {found['workers']}`: {found['images']:,} "
+        f"grey PNG of {height}×{width} in shards, PNG in and PNG out, by a refiner of {refiner['width']} maps and "
+        f"{refiner['blocks']} blocks of random weights ({found['route']}); {found['workers']} processes on "
+        f"{machine['cores']} cores, load {machine['load'][0]:.1f}. Of them {found['refined_in_this_call']:,} in the "
+        f"call that was timed, in {found['seconds']:,.0f} s.\n\n"
+        "| | images per second | images per second of processor time |\n|---|---|---|\n"
+        f"| network alone, images in memory | {rates['compute']:,.0f} | {of_cpu['compute']:,.0f} |\n"
+        f"| shards into shards | {rates['refined']:,.0f} | {of_cpu['refined']:,.0f} |\n"
+        f"| share | {found['share_of_compute']:.0%} | {found['share_of_compute_by_cpu_time']:.0%} |\n\n"
+        f"Anonymous memory of all processes in MiB, the largest in each tenth of the run: {memory}.\n"
+    )
 
 
 def _engines(found: dict[str, Any]) -> str:
     pool, ray = found["processes"], found["ray"]
-    overhead = ray["seconds"] / pool["seconds"] - 1
-    return f"""
-## Ray beside the pool of processes
-
-`python benchmarks/shards.py --count {pool["images"]} --workers {pool["workers"]}`, without and with `--cluster ray`: the same
-{pool["images"]:,} images in shards took {pool["seconds"]:.0f} s by the pool and {ray["seconds"]:.0f} s by Ray on this machine, its start
-included: {overhead:+.1%} (load {pool["machine"]["load"][0]:.1f} and {ray["machine"]["load"][0]:.1f}).
-"""
+    return (
+        "\n## Ray beside the pool of processes\n\n"
+        f"`python benchmarks/shards.py --count {pool['images']} --workers {pool['workers']}`, without and with "
+        f"`--cluster ray`: the same {pool['images']:,} images took {pool['seconds']:.0f} s by the pool and "
+        f"{ray['seconds']:.0f} s by Ray on this machine, its start included: "
+        f"{ray['seconds'] / pool['seconds'] - 1:+.1%} (load {pool['machine']['load'][0]:.1f} and {ray['machine']['load'][0]:.1f}).\n"
+    )
 
 
 def _ranks(found: dict[str, Any]) -> str:
     seconds, machine = found["seconds_of_a_step"], found["machine"]
-    return f"""
-## Two processes train one run
-
-`python benchmarks/ranks.py --batch {found["batch_size"]}`: the networks of {found["recipe"]} in float32 at a global batch of
-{found["batch_size"]}. Over the first {found["updates_compared"]} updates, {found["numbers_compared"]} numbers of losses and
-accuracies, two processes of one thread are at most {found["largest_relative_difference"]:.1e} (relative) from one. A step takes
-{seconds["one process"]:.2f} s by one and {seconds["two processes"]:.2f} s by two: {found["speed_up"]:.2f} times as fast (mean of {found["steps_timed"]} steps,
-{machine["cores"]} cores, load {machine["load"][0]:.1f}).
-"""
+    return (
+        "\n## Two processes train one run\n\n"
+        f"`python benchmarks/ranks.py --batch {found['batch_size']}`: the networks of {found['recipe']} in float32 at "
+        f"a global batch of {found['batch_size']}. Over the first {found['updates_compared']} updates, "
+        f"{found['numbers_compared']} numbers of losses and accuracies, two processes of one thread are at most "
+        f"{found['largest_relative_difference']:.1e} (relative) from one. A step takes {seconds['one process']:.2f} s "
+        f"by one and {seconds['two processes']:.2f} s by two: {found['speed_up']:.2f} times as fast (mean of "
+        f"{found['steps_timed']} steps, {machine['cores']} cores, load {machine['load'][0]:.1f}).\n"
+    )
 
 
 def _export(found: dict[str, Any]) -> str:
@@ -86,15 +83,13 @@ def _export(found: dict[str, Any]) -> str:
         for case, about in found["cases"].items()
         for label, p in about["parity"].items()
     )
-    return f"""
-## Exported refiners beside torch
-
-`python benchmarks/export_parity.py --refiner RUN --rounds 0`: largest difference from torch in float32, on [-1, 1] and in
-grey levels end to end, and the share of pixels that are on another level.
-
-| images | computed by | n | on [-1, 1] | levels | other level |
-|---|---|---|---|---|---|
-{rows}"""
+    return (
+        "\n## Exported refiners beside torch\n\n"
+        "`python benchmarks/export_parity.py --refiner RUN --rounds 0`: largest difference from torch in float32, on "
+        "[-1, 1] and in grey levels end to end, and the share of pixels that are on another level.\n\n"
+        "| images | computed by | n | on [-1, 1] | levels | other level |\n|---|---|---|---|---|---|\n"
+        f"{rows}"
+    )
 
 
 def _weights(about: dict[str, Any]) -> str:
