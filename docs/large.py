@@ -59,7 +59,8 @@ def _engines(found: dict[str, Any]) -> str:
         f"`python benchmarks/shards.py --count {pool['images']} --workers {pool['workers']}`, without and with "
         f"`--cluster ray`: the same {pool['images']:,} images took {pool['seconds']:.0f} s by the pool and "
         f"{ray['seconds']:.0f} s by Ray on this machine, its start included: "
-        f"{ray['seconds'] / pool['seconds'] - 1:+.1%} (load {pool['machine']['load'][0]:.1f} and {ray['machine']['load'][0]:.1f}).\n"
+        f"{ray['seconds'] / pool['seconds'] - 1:+.1%} (load {pool['machine']['load'][0]:.1f} and "
+        f"{ray['machine']['load'][0]:.1f}).\n"
     )
 
 
