@@ -50,6 +50,7 @@ docs: setup
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/results.py
 	$(BIN)/python docs/performance.py
+	$(BIN)/python docs/large.py
 	$(SINGLE) $(BIN)/pytest tests/test_docs.py tests/test_examples.py
 
 soak: setup

@@ -1,6 +1,7 @@
 """Many small images in shards, refined here: constant memory, and the share of the pure compute rate.
 
-    python benchmarks/shards.py [--count 1000000] [--width 64] [--blocks 4] [--work DIR] [--workers 2] [--out FILE]
+    python benchmarks/shards.py [--count 1000000] [--width 64] [--blocks 4] [--workers 2] [--cluster ray]
+                                [--work DIR] [--out FILE]
 
 Makes shards of grey PNG of 35×55 (10,000 in each, drawn from 1,000 different ones) and refines them, PNG in and PNG
 out, with a refiner of random weights; by default of the published size, 64 maps and 4 blocks. The pure compute rate,
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 
 import simgan
+from simgan.cluster import ray_engine
 from simgan.data.output_folder import open_atomically
 from simgan.data.tar_writing import build_header, write_end, write_member
 from simgan.data.trees import TreeScan
@@ -135,6 +137,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cluster", choices=["ray"], help="by Ray on this machine, not by the pool")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--out", type=Path)
@@ -146,6 +149,8 @@ def main() -> None:
         before = compute_rates(trained, images)
         memory: list[float] = []
         engine = in_this_process if asked.workers == 1 else in_processes(asked.workers)
+        if asked.cluster is not None:
+            engine = ray_engine(asked.cluster, workers=asked.workers)
         began, used = time.perf_counter(), cpu_seconds()
         report = simgan.refine(
             simgan.ImageTree(work / "in"), trained, work / "out", engine=watched(engine, memory)
@@ -165,6 +170,7 @@ def main() -> None:
         "compute_batch": trained.compute_batch(HEIGHT, WIDTH),
         "threads": torch.get_num_threads(),
         "workers": asked.workers,
+        "engine": asked.cluster or "processes",
         "machine": {"cores": os.cpu_count(), "load": os.getloadavg()},
         "versions": {"simgan": simgan.__version__, "torch": str(torch.__version__)},
         "images_per_sec": {"compute": compute, "refined": refined_now / seconds},
@@ -172,7 +178,7 @@ def main() -> None:
         "share_of_compute": refined_now / seconds / compute,
         "share_of_compute_by_cpu_time": refined_now / used / compute_of_cpu,
         "seconds": seconds,
-        "rss_anon_mib_by_tenth": [round(float(most), 1) for most in tenths],
+        "rss_anon_mib_by_tenth": None if asked.cluster else [round(float(most), 1) for most in tenths],
     }
     print(json.dumps(result, indent=1))
     if asked.out is not None:

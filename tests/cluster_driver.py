@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import simgan
 from simgan.cluster import ray_engine
@@ -25,8 +24,13 @@ from simgan.refinement.shards import Outcome
 
 
 def processes(namespace: str) -> list[int]:
-    said = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, check=True, text=True)
-    return [int(pid) for pid in said.stdout.split()]
+    """Those of a network namespace."""
+    wanted, found = Path("/run/netns", namespace).stat().st_ino, []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "ns" / "net").stat().st_ino == wanted:
+                found.append(int(entry.name))
+    return found
 
 
 def written_by(pid: int, folder: Path) -> list[str]:
@@ -39,25 +43,28 @@ def written_by(pid: int, folder: Path) -> list[str]:
     return [path for path in opened if path.startswith(f"{folder}/.") and path.endswith(".tmp")]
 
 
-def kill_in_mid_shard(namespace: str, out: Path, writing: list[str]) -> None:
+def kill_in_mid_shard(namespace: str, out: Path, writing: list[str], killed: Event) -> None:
     while not writing:
+        time.sleep(0.01)
         pids = processes(namespace)
         writing += [path for pid in pids for path in written_by(pid, out)]
-        time.sleep(0.001)
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    killed.set()
 
 
 def main(refiner: str, shards: str, out: str, address: str, namespace: str) -> None:
     on_ray = ray_engine(address, workers=2)
     done: list[str] = []
     writing: list[str] = []
-    Thread(target=kill_in_mid_shard, args=(namespace, Path(out), writing), daemon=True).start()
+    killed = Event()
+    Thread(target=kill_in_mid_shard, args=(namespace, Path(out), writing, killed), daemon=True).start()
 
     def engine(work: ShardWork, names: Sequence[str]) -> Iterator[Outcome]:
         for outcome in on_ray(work, names):
             done.append(outcome.name)
+            killed.wait(5)  # one host must not have done all of it before the other one has started
             yield outcome
 
     simgan.refine(simgan.ImageTree(shards), refiner, out, engine=engine)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+import simgan
 from refiners import build_refiner, noise
 from simgan.cluster import ray_engine
 from simgan.data.conversion import convert
@@ -27,8 +28,14 @@ from simgan.weights import save_refiner
 HEAD, OTHER = "10.231.7.1", "10.231.7.2"
 PYTHON = sys.executable
 RAY_START = [PYTHON, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
-N_SHARDS, SAMPLES = 12, 100
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}  # every host has to have it
+N_SHARDS, SAMPLES = 8, 200
+RAY_SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,  # every host has to have it
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # it is 15 by default: on a busy machine workers would never start
+    "PYTHONPATH": str(Path(simgan.__file__).parents[1]),  # workers start in another folder
+}
 
 
 @pytest.fixture
@@ -94,8 +101,8 @@ def on_host(name: str, log: Path, *command: str) -> str:
             stdout=file,
             stderr=subprocess.STDOUT,
             check=False,
-            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | TOKEN,
-            timeout=180,
+            env=os.environ | RAY_SETTINGS,
+            timeout=240,
         )
     assert done.returncode == 0, log.read_text()
     return log.read_text()

@@ -8,11 +8,11 @@ another computes. Within a group, images of one size stand together in batches o
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,16 +48,19 @@ class Refining:
         """Of each file, in no particular order: its row, filled in, and the refined file's bytes; None where the row
         says why the image was left out."""
         waiting: dict[tuple[int, ...], list[_Decoded]] = {}
+        full: dict[tuple[int, ...], int] = {}  # images of a batch, by their shape
         for row, data in files:
             try:
-                image = decode_image(data, suffix=PurePosixPath(row.path).suffix)
+                image = decode_image(data, suffix=os.path.splitext(row.path)[1])
                 measured = self._measured(row, image)
             except ImageError as error:
                 yield replace(row, reason=str(error)), None
                 continue
+            if image.shape not in full:
+                full[image.shape] = self.trained.compute_batch(*image.shape[:2])
             batch = waiting.setdefault(image.shape, [])
             batch.append(_Decoded(measured, data, image))
-            if len(batch) == self.trained.compute_batch(*image.shape[:2]):
+            if len(batch) == full[image.shape]:
                 yield from self._refined(waiting.pop(image.shape))
         for batch in waiting.values():
             yield from self._refined(batch)
@@ -73,7 +76,7 @@ class Refining:
             unchanged = np.array_equal(image, decoded.image)
             if not unchanged:
                 try:
-                    written = encode_image(image, PurePosixPath(row.path).suffix, self.jpeg_quality)
+                    written = encode_image(image, os.path.splitext(row.path)[1], self.jpeg_quality)
                 except ImageError as error:
                     yield replace(row, reason=str(error)), None
                     continue
