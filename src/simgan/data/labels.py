@@ -26,6 +26,7 @@ from simgan.data.syntheseyes import read_syntheseyes
 from simgan.data.trees import ImageTree
 from simgan.data.unityeyes import looks_like_unityeyes, read_unityeyes_gaze, read_unityeyes_iris
 from simgan.errors import LabelError
+from simgan.nn.gaze import GAZE_COLUMNS
 
 __all__ = [
     "LABELS_FILE",
@@ -134,10 +135,19 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
     """Format "csv": labels.csv in the root, UTF-8, one row per image.
 
     The first column is `path` (or `image`), relative to the root and posix. A column `class` (or `label`)
-    gives classes; without one, every column that holds numbers is a value. A column `group` gives the groups.
-    Columns of text are left alone, and so are rows for files that exist but were not asked for, or were left out
-    when the tree was refined.
+    gives classes; without one, the columns `gaze_x`, `gaze_y` and `gaze_z` are the values, and where these are not
+    there, every column that holds numbers. A column `group` gives the groups. Other columns are left alone, and so are
+    rows for files that exist but were not asked for, or were left out when the tree was refined.
     """
+    return _read_csv(tree, paths, gaze_alone=True)
+
+
+def read_csv_columns(tree: ImageTree, paths: Sequence[str]) -> Labels:
+    """Format "csv-columns": as "csv", but beside gaze all other columns of numbers are values too."""
+    return _read_csv(tree, paths, gaze_alone=False)
+
+
+def _read_csv(tree: ImageTree, paths: Sequence[str], *, gaze_alone: bool) -> Labels:
     where = Path(tree.root) / LABELS_FILE
     header, rows, faults = read_table(where)
     row_of, row_faults = _rows_by_path(tree, rows, set(paths))
@@ -153,6 +163,8 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
     class_column = next((name for name in columns if name in CLASS_COLUMNS), None)
     numbers: dict[str, list[float]] = {}
     if class_column is None:
+        if gaze_alone and all(name in columns for name in GAZE_COLUMNS):
+            columns = {name: columns[name] for name in GAZE_COLUMNS}
         numbers, column_faults = _value_columns(columns)
     else:
         column_faults = _class_faults(class_column, columns[class_column])
@@ -167,6 +179,7 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
 LABEL_FORMATS: dict[str, LabelReader] = {
     "folders": read_folders,
     "csv": read_csv,
+    "csv-columns": read_csv_columns,
     "unityeyes": read_unityeyes_gaze,
     "unityeyes-iris": read_unityeyes_iris,
     "syntheseyes": read_syntheseyes,

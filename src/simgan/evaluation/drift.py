@@ -142,7 +142,7 @@ def _keypoints(
     if not (Path(tree.root) / LABELS_FILE).is_file():
         return None
     try:
-        labels = read_labels(tree, paths, "csv")
+        labels = read_labels(tree, paths, "csv-columns")
     except LabelError:  # a table of another format; where labels are needed, they were read before
         return None
     names = _keypoint_names(labels)

@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from simgan.data.output_folder import (
@@ -71,15 +72,32 @@ def write_eyes(
         make_folder(out / folder)
     present = {f"{folder}/{name}" for folder in ("images", "masks") for name in os.listdir(out / folder)}
     labels, parameters = _Table(), _Table()
-    for start in range(0, count, _BLOCK):
-        batch = simulate_eyes(min(_BLOCK, count - start), size=size, seed=seed, look=look, start=start)
+
+    def write(batch: EyeBatch, start: int) -> int:
         paths = _write_block(out, batch, start, present)
         _add_rows(batch, paths, look, labels, parameters)
-        if progress is not None:
-            progress(start + len(paths), count)
+        return start + len(paths)
+
+    with ThreadPoolExecutor(
+        max_workers=1
+    ) as writer:  # files of one block are written while the next is drawn
+        writing: Future[int] | None = None
+        for start in range(0, count, _BLOCK):
+            batch = simulate_eyes(min(_BLOCK, count - start), size=size, seed=seed, look=look, start=start)
+            _finish(writing, count, progress)
+            writing = writer.submit(write, batch, start)
+        _finish(writing, count, progress)
     os.sync()
     write_atomically(out / "parameters.csv", parameters.data())
     write_atomically(out / "labels.csv", labels.data())
+
+
+def _finish(writing: Future[int] | None, count: int, progress: Callable[[int, int], None] | None) -> None:
+    """Waits for a block, and says how many images are done."""
+    if writing is not None:
+        done = writing.result()
+        if progress is not None:
+            progress(done, count)
 
 
 def _claim(out: Path, command: dict[str, object]) -> None:
@@ -105,7 +123,7 @@ def _claim(out: Path, command: dict[str, object]) -> None:
 def _write_block(out: Path, batch: EyeBatch, start: int, present: set[str]) -> list[str]:
     """Write the files of a batch and return the paths of its images."""
     images, masks = batch.images[:, 0, :, :, None].numpy(), batch.masks[:, 0, :, :, None].numpy()
-    paths = []
+    root, paths = str(out), []
     for i, annotation in enumerate(unityeyes_annotations(batch)):
         stem = f"{start + i:06d}"
         paths.append(f"images/{stem}.png")
@@ -115,19 +133,22 @@ def _write_block(out: Path, batch: EyeBatch, start: int, present: set[str]) -> l
             (paths[-1], encode_image(images[i], ".png")),
         ):
             if path not in present or (out / path).read_bytes() != data:
-                _replace(out / path, data)
+                _replace(f"{root}/{path}", data)
     return paths
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: str, data: bytes) -> None:
     """Write a whole file under this name, or leave what was there; flushed by the caller."""
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = (
+        f"{os.path.dirname(path)}/.{secrets.token_hex(8)}.tmp"  # text: as a Path it costs as much as the file
+    )
     try:
-        temporary.write_bytes(data)
+        with open(temporary, "wb") as file:
+            file.write(data)
         os.replace(temporary, path)
     except OSError as error:
-        remove_file(temporary)
-        raise output_error(path, error) from error
+        remove_file(Path(temporary))
+        raise output_error(Path(path), error) from error
 
 
 class _Table:
