@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simgan.cli.verbs import app
+from simgan.cli import run
 from simgan.data.trees import ImageTree
 from simgan.errors import DataError, LabelError, OutputError
 from simgan.images import write_image
@@ -82,12 +82,11 @@ def test_the_experiment_runs_end_to_end_writes_one_page_with_everything_and_is_d
         return whole(*arguments, **options)
 
     monkeypatch.setattr(gaze, "train_gaze", killed)
-    with pytest.raises(KeyboardInterrupt):
-        app(command, result_action="return_value")
+    assert run(command) == 130
     assert not (tmp_path / "out" / "report.html").exists()
     left = 1
     capsys.readouterr()
-    app(command, result_action="return_value")
+    assert run(command) == 0
     printed = capsys.readouterr().out
     assert left == 0
     assert "On 30 pseudo-real eyes" in printed
@@ -114,12 +113,12 @@ def test_the_experiment_runs_end_to_end_writes_one_page_with_everything_and_is_d
     for text in ("Table 2", "Table 3", "Figure 7", "1.1 ± 0.8 px", "without history", "87.2", "7.8°",
                  "Pseudo-real, not real", "30 pseudo-real eyes", "Pseudo-real images, drawn at random"):  # fmt: skip
         assert text in page, text
-    assert page.count("data:image/png;base64,") == 12 * (2 + len(ABLATIONS)) + 48 + 30 + 24
+    assert page.count("data:image/png;base64,") == 12 * (2 + len(ABLATIONS)) + 48 + 40 + 24
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert " real eyes" not in page
 
     monkeypatch.setattr(gaze, "train_gaze", None)
-    app([*command, "--json"], result_action="return_value")
+    assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["estimators"] == found
     synthetic, real, test = (ImageTree(tmp_path / name, "images/*.png") for name in "srt")
     with pytest.raises(OutputError, match="holds another experiment"):

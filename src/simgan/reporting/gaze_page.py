@@ -198,7 +198,7 @@ def _pupils(record: dict[str, Any]) -> Figures:
     return Figures(
         title,
         "Distance between the pupil fitted in a refined image and in its synthetic one, mean ± sd in px at an image "
-        f"width of 55 px, of {plural(whole['n'], 'image')} (n: both fits found). The floor is what the instrument reads "
+        f"width of 55 px, of {plural(whole['n'], 'image')} (n: both fits found). The floor is what it reads "
         "for synthetic images with noise of 4 levels; of the synthetic images themselves "
         f"{percent(whole['failed']['synthetic'])} have no fit. A refiner that changes nothing moves nothing: the gain "
         "in gaze stands beside it.",
