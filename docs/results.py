@@ -62,6 +62,9 @@ def results_page() -> str:
         path = FOLDER / f"gap-{task}" / "pooled.json"
         if path.exists():
             parts.append(_task(task, title, about, json.loads(path.read_text(encoding="utf-8"))))
+    drawn = FOLDER / "drawn-gaze.json"
+    if drawn.exists():
+        parts.append(_drawn_gaze(json.loads(drawn.read_text(encoding="utf-8"))))
     choice = FOLDER / "choose_default.csv"
     if choice.exists():
         with choice.open(newline="", encoding="utf-8") as file:
@@ -109,6 +112,19 @@ def _task(task: str, title: str, about: str, pooled: dict[str, Any]) -> str:
         f"it is within 1 point of real in {labels['n_holding']} of {labels['n_runs']} runs.\n\n"
         f"Realism on held-out real images, two-sample AUC and sliced Wasserstein (medians; floor: real against real): "
         f"{sides}.\n"
+    )
+
+
+def _drawn_gaze(found: dict[str, Any]) -> str:
+    return (
+        "\n## Drawn eyes: the gaze network on unseen drawn eyes\n\n"
+        f"`python -m simgan.studies.drawn_gaze --results benchmarks/results/drawn-gaze.json --train "
+        f"{found['n_train']} --test {found['n_test']} --updates {found['updates']} --seeds {found['seeds']}`: the paper's network learns "
+        f"{found['n_train']:,} drawn eyes of 35×55 and reads {found['n_test']:,} of other people, {found['seeds']} "
+        f"network(s), {found['route']}.\n\n"
+        f"Mean angular error {found['mean_deg']:.2f}° [{found['low']:.2f}, {found['high']:.2f}], median "
+        f"{found['median_deg']:.2f}°; within 7° {found['within']['7']:.1%}, within 13° {found['within']['13']:.1%} (the "
+        "goal is a mean of 3°).\n"
     )
 
 
