@@ -119,12 +119,13 @@ def _drawn_gaze(found: dict[str, Any]) -> str:
     return (
         "\n## Drawn eyes: the gaze network on unseen drawn eyes\n\n"
         f"`python -m simgan.studies.drawn_gaze --results benchmarks/results/drawn-gaze.json --train "
-        f"{found['n_train']} --test {found['n_test']} --updates {found['updates']} --seeds {found['seeds']}`: the paper's network learns "
+        f"{found['n_train']} --test {found['n_test']} --updates {found['updates']} --seeds "
+        f"{found['seeds']}`: the paper's network learns "
         f"{found['n_train']:,} drawn eyes of 35×55 and reads {found['n_test']:,} of other people, {found['seeds']} "
         f"network(s), {found['route']}.\n\n"
         f"Mean angular error {found['mean_deg']:.2f}° [{found['low']:.2f}, {found['high']:.2f}], median "
-        f"{found['median_deg']:.2f}°; within 7° {found['within']['7']:.1%}, within 13° {found['within']['13']:.1%} (the "
-        "goal is a mean of 3°).\n"
+        f"{found['median_deg']:.2f}°; within 7° {found['within']['7']:.1%}, within 13° {found['within']['13']:.1%} "
+        "(the goal is a mean of 3°).\n"
     )
 
 
