@@ -74,6 +74,9 @@ def results_page() -> str:
     held = FOLDER / "stability" / "pooled.json"
     if held.exists():
         parts.append(stability.section(json.loads(held.read_text(encoding="utf-8")), _reads(held.parent)))
+    drawn = FOLDER / "drawn-gaze.json"
+    if drawn.exists():
+        parts.append(_drawn_gaze(json.loads(drawn.read_text(encoding="utf-8"))))
     for name, section in (
         ("known_warps", _warps),
         ("drift_budget", _budgets),
@@ -237,6 +240,20 @@ def _drift_beside(pooled: dict[str, Any]) -> str:
     ]
     said = ", ".join(parts) or "no structure could be followed in every run"
     return f"Drift beside that gain, medians and ranges over {drift['n_runs']} refiners: {said}.\n\n"
+
+
+def _drawn_gaze(found: dict[str, Any]) -> str:
+    return (
+        "\n## Drawn eyes: the gaze network on unseen drawn eyes\n\n"
+        f"`python -m simgan.studies.drawn_gaze --results benchmarks/results/drawn-gaze.json --train "
+        f"{found['n_train']} --test {found['n_test']} --updates {found['updates']} --seeds "
+        f"{found['seeds']}`: the paper's network learns "
+        f"{found['n_train']:,} drawn eyes of 35×55 and reads {found['n_test']:,} of other people, {found['seeds']} "
+        f"network(s), {found['route']}.\n\n"
+        f"Mean angular error {found['mean_deg']:.2f}° [{found['low']:.2f}, {found['high']:.2f}], median "
+        f"{found['median_deg']:.2f}°; within 7° {found['within']['7']:.1%}, within 13° {found['within']['13']:.1%} "
+        "(the goal is a mean of 3°).\n"
+    )
 
 
 def _choice(rows: list[dict[str, str]]) -> str:

@@ -137,9 +137,9 @@ def test_angles_in_the_table_are_those_of_the_look_vector(batch: EyeBatch) -> No
     table = label_table(batch)
     column = {name: table.values[:, i] for i, name in enumerate(table.names)}
     pitch, yaw = np.deg2rad(column["pitch_deg"]), np.deg2rad(column["yaw_deg"])
-    np.testing.assert_allclose(column["look_x"], np.cos(pitch) * np.sin(yaw), atol=1e-12)
-    np.testing.assert_allclose(column["look_y"], np.sin(pitch), atol=1e-12)
-    np.testing.assert_allclose(column["look_z"], -np.cos(pitch) * np.cos(yaw), atol=1e-12)
+    np.testing.assert_allclose(column["gaze_x"], np.cos(pitch) * np.sin(yaw), atol=1e-12)
+    np.testing.assert_allclose(column["gaze_y"], -np.sin(pitch), atol=1e-12)
+    np.testing.assert_allclose(column["gaze_z"], -np.cos(pitch) * np.cos(yaw), atol=1e-12)
 
 
 def test_the_written_tree_holds_images_masks_annotations_and_labels(written: Path, batch: EyeBatch) -> None:
@@ -153,12 +153,15 @@ def test_the_written_tree_holds_images_masks_annotations_and_labels(written: Pat
             read_image(written / path.replace("images", "masks")), batch.masks[i].permute(1, 2, 0)
         )
         assert (written / path).with_suffix(".json").read_bytes() == annotations[i]
-    labels, table = read_labels(tree), label_table(batch)
+    labels, table = read_labels(tree, format="csv-columns"), label_table(batch)
     assert labels.kind == "value"
     assert labels.names == table.names
     np.testing.assert_allclose(labels.values, table.values, atol=1e-6)
     assert labels.groups is not None
     assert len(set(labels.groups)) == 12
+    learned, annotated = read_labels(tree), read_labels(tree, format="unityeyes")
+    assert learned.names == annotated.names == ("gaze_x", "gaze_y", "gaze_z")
+    np.testing.assert_allclose(learned.values, annotated.values, atol=1e-4)
     with (written / "parameters.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == list(paths)

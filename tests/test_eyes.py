@@ -158,6 +158,19 @@ def test_the_pupil_in_the_mask_lies_where_the_label_says(batch: EyeBatch) -> Non
     np.testing.assert_allclose(misses.mean(0), 0, atol=0.05)
 
 
+def test_what_a_pixel_covers_of_a_pupil_has_its_centroid_where_the_label_says() -> None:
+    """The same eyes with sixteen points in each pixel: what is left at one point a pixel is the grid's share alone."""
+    coarse, fine = simulate_eyes(60, seed=5), simulate_eyes(60, seed=5, size=(140, 220))
+    chosen = unhidden(coarse)
+    assert len(chosen) > 25
+    wanted = coarse.landmarks.pupil.centre_px.numpy()
+    np.testing.assert_allclose((fine.landmarks.pupil.centre_px.numpy() + 0.5) / 4 - 0.5, wanted, atol=1e-9)
+    found = np.array([(centroid(fine.masks[i, 0].numpy() == 3) + 0.5) / 4 - 0.5 for i in chosen])
+    distances = np.hypot(*(found - wanted[chosen]).T)
+    assert distances.max() < 0.06
+    assert distances.mean() < 0.02
+
+
 def test_in_larger_images_every_pupil_lies_within_a_quarter_of_a_pixel_and_has_the_area_of_its_ellipse() -> (
     None
 ):

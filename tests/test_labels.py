@@ -132,6 +132,18 @@ def test_columns_of_numbers_are_values_in_their_order_and_text_is_left_alone(tmp
     assert labels.values.dtype == np.float64
 
 
+def test_where_there_is_gaze_it_alone_is_learned_unless_all_columns_are_asked_for(tmp_path: Path) -> None:
+    csv = "path,group,head_yaw_deg,gaze_x,gaze_y,gaze_z,pupil_x_px\na.png,p,9,0.6,0,-0.8,\n"
+    tree = tree_with(tmp_path, "a.png", csv=csv)
+    labels = read_labels(tree)
+    assert (labels.names, labels.groups) == (("gaze_x", "gaze_y", "gaze_z"), ("p",))
+    np.testing.assert_array_equal(labels.values, [[0.6, 0, -0.8]])
+    (tmp_path / "labels.csv").write_text(csv.replace("-0.8,", "-0.8,27.5"))
+    every = read_labels(tree, format="csv-columns")
+    assert every.names == ("head_yaw_deg", "gaze_x", "gaze_y", "gaze_z", "pupil_x_px")
+    np.testing.assert_array_equal(every.values, [[9, 0.6, 0, -0.8, 27.5]])
+
+
 @pytest.mark.parametrize("first", ["path", "image"])
 @pytest.mark.parametrize("column", ["class", "label"])
 def test_a_class_column_gives_classes_whatever_stands_beside_it(

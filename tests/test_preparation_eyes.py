@@ -255,6 +255,20 @@ def test_images_without_a_known_eye_are_all_counted_and_nothing_is_written(tmp_p
     assert not (tmp_path / "b").exists()
 
 
+def test_left_and_right_eyes_in_one_tree_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_unityeyes(tmp_path / "a", "1")
+    write_unityeyes(tmp_path / "both", "1")
+    prepare(ImageTree(tmp_path / "a"), tmp_path / "other", mirror=True)
+    for name in ("1.jpg", "1.json"):
+        (tmp_path / "both" / name.replace("1", "2")).write_bytes((tmp_path / "other" / name).read_bytes())
+    tree = ImageTree(tmp_path / "both")
+    with pytest.raises(
+        LabelError, match=r"left and right eyes are mixed.*prepare each kind apart, by a pattern"
+    ):
+        prepare(tree, tmp_path / "c", crop=EyeCrop(), size=(30, 50))
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(
     ("crop", "size", "message"),
     [

@@ -29,19 +29,20 @@ def gaze(
     pseudo_real: Flag = False,
     switches: Switches = NO_SWITCHES,
 ) -> None:
-    """Tables 2 and 3 and Figure 7: how well gaze is estimated after training on synthetic, and on refined, eyes.
+    """The paper's gaze experiment: Tables 2 and 3, Figure 7, pupils and ablations, as one page.
 
     :param synthetic: Tree of synthetic eyes with gaze: UnityEyes files, or labels.csv with gaze_x, gaze_y, gaze_z.
     :param real: Tree of unlabelled real eyes, for the refiner.
     :param test: Tree of other real eyes with gaze.
-    :param out: Folder for the run, the tables and the figure; the same command again continues.
+    :param out: Folder for the runs, report.html and gaze.json; the same command again continues.
     :param images: Which files of synthetic are the images, as a pattern.
     :param real_images: The same for real and test.
     :param scale: smoke (minutes, only shows that it runs), small (two CPU cores), paper (all data, for a GPU).
     :param pseudo_real: Real and test were drawn by a simulator: say so on every page.
     """
     from simgan.data.trees import ImageTree
-    from simgan.studies.gaze import describe, reproduce_gaze
+    from simgan.reporting.gaze_page import describe
+    from simgan.studies.gaze import Reporter, reproduce_gaze
 
     with showing_progress("reproducing") as display:
         record = reproduce_gaze(
@@ -51,6 +52,6 @@ def gaze(
             out,
             scale=scale,
             pseudo_real=pseudo_real,
-            say=display.say,
+            reporter=Reporter(display.say, display.warn, display.advance),
         )
-    show(record, describe(record), as_json=switches.json)
+    show(record, f"{describe(record)}\n\nreport: {out / 'report.html'}", as_json=switches.json)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from simgan.data.label_set import Labels, short
+from simgan.nn.gaze import GAZE_COLUMNS
 
 CLASS_COLUMNS = ("class", "label")
 GROUP_COLUMN = "group"
@@ -16,9 +17,12 @@ GROUP_COLUMN = "group"
 Cell = tuple[str, str]  # where it stands, its text
 
 
-def labels_of_columns(columns: Mapping[str, Sequence[Cell]]) -> tuple[Labels | None, list[str]]:
+def labels_of_columns(
+    columns: Mapping[str, Sequence[Cell]], *, gaze_alone: bool = True
+) -> tuple[Labels | None, list[str]]:
     """The labels, None where there are faults, and all faults. A column `class` (or `label`) gives classes; without
-    one, every column that holds numbers is a value. A column `group` gives the groups; others of text are left alone.
+    one, `gaze_x`, `gaze_y` and `gaze_z` are the values, and where these are not there (or not `gaze_alone`), every
+    column that holds numbers. A column `group` gives the groups; others of text are left alone.
     """
     rest = dict(columns)
     grouping = rest.pop(GROUP_COLUMN, [])
@@ -28,6 +32,8 @@ def labels_of_columns(columns: Mapping[str, Sequence[Cell]]) -> tuple[Labels | N
     if class_column is not None:
         faults += _class_faults(class_column, rest[class_column])
         return (None if faults else classes([name for _, name in rest[class_column]], groups)), faults
+    if gaze_alone and all(name in rest for name in GAZE_COLUMNS):
+        rest = {name: rest[name] for name in GAZE_COLUMNS}
     numbers, value_faults = _value_columns(rest)
     faults += value_faults
     if faults:

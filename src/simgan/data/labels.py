@@ -134,10 +134,20 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
     """Format "csv": labels.csv in the root, or in one of the shards, UTF-8, one row per image.
 
     The first column is `path` (or `image`), relative to the root (in shards: the name of the member) and posix. A
-    column `class` (or `label`) gives classes; without one, every column that holds numbers is a value. A column `group`
-    gives the groups. Columns of text are left alone, and so are rows for files that exist but were not asked for, or
-    were left out when the tree was refined.
+    column `class` (or `label`) gives classes; without one, the columns `gaze_x`, `gaze_y` and `gaze_z` are the values,
+    and where these are not there, every column that holds numbers. A column `group` gives the groups. Other columns
+    are left alone, and so are rows for files that exist but were not asked for, or were left out when the tree was
+    refined.
     """
+    return _read_csv(tree, paths, gaze_alone=True)
+
+
+def read_csv_columns(tree: ImageTree, paths: Sequence[str]) -> Labels:
+    """Format "csv-columns": as "csv", but beside gaze all other columns of numbers are values too."""
+    return _read_csv(tree, paths, gaze_alone=False)
+
+
+def _read_csv(tree: ImageTree, paths: Sequence[str], *, gaze_alone: bool) -> Labels:
     name = tree.find(LABELS_FILE) or LABELS_FILE
     where = Path(tree.root) / name
     try:
@@ -155,7 +165,7 @@ def read_csv(tree: ImageTree, paths: Sequence[str]) -> Labels:
         for i, name in enumerate(header)
         if i > 0
     }
-    labels, column_faults = labels_of_columns(columns)
+    labels, column_faults = labels_of_columns(columns, gaze_alone=gaze_alone)
     next_step = "correct the file; every image needs exactly one row"
     raise_label_faults(str(where), faults + column_faults, next_step)
     assert labels is not None
@@ -167,6 +177,7 @@ LABEL_FORMATS: dict[str, LabelReader] = {
     "csv": read_csv,
     "cls": read_cls,
     "json": read_json,
+    "csv-columns": read_csv_columns,
     "unityeyes": read_unityeyes_gaze,
     "unityeyes-iris": read_unityeyes_iris,
     "syntheseyes": read_syntheseyes,

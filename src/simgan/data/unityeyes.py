@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -112,7 +112,7 @@ def read_unityeyes(tree: ImageTree, paths: Sequence[str]) -> list[EyeAnnotation]
             faults.append(str(error))
         except (OSError, LabelError) as error:
             faults.append(f"{where}: {error}")
-    faults += _mixed_sides(paths, annotations) if not faults else []
+    faults += mixed_sides(dict(zip(paths, annotations, strict=True))) if not faults else []
     next_step = (
         "remove these images or mend their annotations; every image needs a JSON file of UnityEyes beside it"
     )
@@ -215,16 +215,16 @@ def parse_numbers(value: Any, key: str, counts: tuple[int, ...]) -> list[float]:
     return numbers
 
 
-def _mixed_sides(paths: Sequence[str], annotations: Sequence[EyeAnnotation]) -> list[str]:
+def mixed_sides(annotations: Mapping[str, EyeAnnotation]) -> list[str]:
     """One fault where some images show a left eye and others a right one: half of the gazes would be mirrored."""
-    left = [path for path, one in zip(paths, annotations, strict=True) if one.is_left]
-    right = [path for path, one in zip(paths, annotations, strict=True) if not one.is_left]
+    left = [path for path, one in annotations.items() if one.is_left]
+    right = [path for path, one in annotations.items() if not one.is_left]
     if not left or not right:
         return []
     return [
         f"left and right eyes are mixed: by their caruncles {len(left)} images show a left eye (for instance "
-        f"{left[0]}) and {len(right)} a right one (for instance {right[0]}); mirror one kind: `simgan prepare "
-        f"--mirror` moves the labels along"
+        f"{left[0]}) and {len(right)} a right one (for instance {right[0]}); prepare each kind apart, by a "
+        f"pattern, and one of them with `simgan prepare --mirror`, which moves the labels along"
     ]
 
 

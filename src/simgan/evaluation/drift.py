@@ -145,7 +145,7 @@ def _keypoints(
     if tree.find(LABELS_FILE) is None:
         return None
     try:
-        labels = read_labels(tree, paths, "csv")
+        labels = read_labels(tree, paths, "csv-columns")
     except LabelError:  # a table of another format; where labels are needed, they were read before
         return None
     names = _keypoint_names(labels)

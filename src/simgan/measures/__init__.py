@@ -19,6 +19,7 @@ from simgan.measures.intervals import (
     wilson_interval,
 )
 from simgan.measures.optical_flow import flow_drift_px, move_mask, optical_flow
+from simgan.measures.pupil import PupilFits, fit_pupils
 from simgan.measures.segments import confusions, mean_iou
 from simgan.measures.two_sample import TwoSampleResult, area_under_curve, two_sample_auc
 from simgan.measures.wasserstein import sliced_wasserstein
@@ -27,6 +28,7 @@ __all__ = [
     "AngularErrors",
     "BinomialTest",
     "Displacement",
+    "PupilFits",
     "Replicates",
     "TwoSampleResult",
     "angular_errors",
@@ -37,6 +39,7 @@ __all__ = [
     "cumulative_curve",
     "describe_images",
     "displacement_at",
+    "fit_pupils",
     "flow_drift_px",
     "mean_iou",
     "measure_displacement",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simgan.data.eye_masks import read_mask, shape_of_mask
 from simgan.data.trees import ImageTree
-from simgan.data.unityeyes import annotation_path, eye_opening, parse_unityeyes
+from simgan.data.unityeyes import EyeAnnotation, annotation_path, eye_opening, mixed_sides, parse_unityeyes
 from simgan.errors import ImageError, LabelError, list_faults
 from simgan.preparation.movement import Box, EyeCrop, Size
 
@@ -29,14 +29,21 @@ def find_eye_boxes(
 ) -> EyeBoxes:
     """The boxes from the UnityEyes file beside each image, else from its class mask.
 
-    Raises `LabelError` with all faults counted where an image has neither, its labels are faulty, or show no eye.
+    Raises `LabelError` with all faults counted where an image has neither, its labels are faulty, or show no eye, or
+    where left and right eyes are mixed, which UnityEyes files tell.
     """
     boxes: dict[str, Box] = {}
     faults: list[str] = []
+    annotations: dict[str, EyeAnnotation] = {}
     n_closed = 0
     for path, old in sizes.items():
         try:
-            opening, closed = _opening(Path(tree.root), path, old, mask_of_image.get(path))
+            eye = _annotation(Path(tree.root), path, old)
+            if eye is None:
+                opening, closed = _opening_in_mask(Path(tree.root), mask_of_image.get(path))
+            else:
+                annotations[path] = eye
+                opening, closed = eye_opening(eye), eye.is_closed
             boxes[path] = box_around(opening, old, size, crop.margin)
             n_closed += closed
         except (ImageError, LabelError) as error:
@@ -47,18 +54,24 @@ def find_eye_boxes(
             f"{list_faults(faults)}\nNext: give each image its UnityEyes file or mask (masks pattern), or narrow the "
             f"images pattern"
         )
+    if mixed := mixed_sides(annotations):
+        raise LabelError(f"{tree.root}: {mixed[0]}")
     return EyeBoxes(boxes, n_closed)
 
 
-def _opening(root: Path, path: str, size: Size, mask: str | None) -> tuple[Edges, bool]:
-    """The edges of the opening, and whether the eye is closed."""
+def _annotation(root: Path, path: str, size: Size) -> EyeAnnotation | None:
+    """The UnityEyes file beside an image, if there is one."""
     annotation = root / annotation_path(path)
-    if annotation.is_file():
-        try:
-            eye = parse_unityeyes(annotation.read_bytes(), size)
-        except OSError as error:
-            raise LabelError(f"{annotation}: cannot be read: {error.strerror or error}") from error
-        return eye_opening(eye), eye.is_closed
+    if not annotation.is_file():
+        return None
+    try:
+        return parse_unityeyes(annotation.read_bytes(), size)
+    except OSError as error:
+        raise LabelError(f"{annotation}: cannot be read: {error.strerror or error}") from error
+
+
+def _opening_in_mask(root: Path, mask: str | None) -> tuple[Edges, bool]:
+    """The edges of the opening, and whether the eye is closed."""
     if mask is None:
         raise LabelError("has neither a UnityEyes file beside it nor a mask")
     shape = shape_of_mask(read_mask(root / mask))

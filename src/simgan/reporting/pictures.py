@@ -157,9 +157,7 @@ class _Gathering:
             if self.refines:
                 pictures.append(self._picture(refined[k], f"{path} refined"))
                 shown = _colour_change(changes[k] * album.amplification)
-                pictures.append(
-                    self._encode(shown, f"change of {path}, amplified {album.amplification} times")
-                )
+                pictures.append(picture_of(shown, f"change of {path}, amplified {album.amplification} times"))
             near_path, near = real[nearest[k]]
             pictures.append(self._picture(near, f"nearest real image, {near_path}"))
             bytes_left -= sum(len(picture.uri) for picture in pictures)
@@ -234,19 +232,20 @@ class _Gathering:
         return np.asarray(shrunk, np.float32).ravel()
 
     def _picture(self, image: Image, alt: str) -> Picture:
-        return self._encode(ValueRange(0, 255).decode(self.range.encode(image), np.uint8), alt)
+        return picture_of(ValueRange(0, 255).decode(self.range.encode(image), np.uint8), alt)
 
-    def _encode(self, visible: NDArray[np.uint8], alt: str) -> Picture:
-        """PNG where every pixel counts; larger images are reduced, and JPEG."""
-        height, width, channels = visible.shape
-        longest = max(height, width)
-        if longest > _LARGEST:
-            size = (max(1, round(width * _LARGEST / longest)), max(1, round(height * _LARGEST / longest)))
-            shrunk = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
-            visible = shrunk.reshape(size[1], size[0], channels)
-        suffix, kind = (".png", "png") if longest <= _PIXELATED else (".jpg", "jpeg")
-        data = base64.b64encode(encode_image(visible, suffix, 85)).decode()
-        return Picture(f"data:image/{kind};base64,{data}", alt, visible.shape[1], visible.shape[0])
+
+def picture_of(visible: NDArray[np.uint8], alt: str) -> Picture:
+    """PNG where every pixel counts; larger images (H, W, C) are reduced, and JPEG."""
+    height, width, channels = visible.shape
+    longest = max(height, width)
+    if longest > _LARGEST:
+        size = (max(1, round(width * _LARGEST / longest)), max(1, round(height * _LARGEST / longest)))
+        shrunk = np.asarray(cv2.resize(visible, size, interpolation=cv2.INTER_AREA), np.uint8)
+        visible = shrunk.reshape(size[1], size[0], channels)
+    suffix, kind = (".png", "png") if longest <= _PIXELATED else (".jpg", "jpeg")
+    data = base64.b64encode(encode_image(visible, suffix, 85)).decode()
+    return Picture(f"data:image/{kind};base64,{data}", alt, visible.shape[1], visible.shape[0])
 
 
 def _fitting(pictures: Iterable[Picture], budget: int) -> list[Picture]:

@@ -1,62 +1,69 @@
 """The paper's gaze experiment: refine synthetic eyes with unlabelled real ones, train gaze estimators, test on real.
 
-`reproduce_gaze` writes Table 2 (synthetic and refined, a quarter of the images and all), Table 3 (the four other
-estimators, and the network) and Figure 7 (the whole cumulative curve), the paper's figures beside ours. The test set
-may be a pseudo-real one, drawn by a second configuration of a simulator: then every page says so.
+`reproduce_gaze` writes one page: Table 2 (synthetic and refined, a quarter of the images and all), Table 3 (the four
+other estimators, and the network), Figure 7 (the whole cumulative curve), how far pupils moved, and what each part of
+the method is worth (ablations), the paper's figures beside ours. The test set may be a pseudo-real one, drawn by a
+second configuration of a simulator: then the page says so everywhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan.data.labels import read_labels
+from simgan.data.output_folder import remove_temporaries
 from simgan.data.trees import ImageTree
-from simgan.data.unityeyes import looks_like_unityeyes
-from simgan.errors import DataError, LabelError, OutputError, require_extra
-from simgan.images import ValueRange, read_image_size, write_atomically
+from simgan.errors import DataError, OutputError, require_extra
+from simgan.images import write_atomically
 from simgan.measures import angular_errors, bootstrap, cumulative_curve, percentile_interval, summarize_angles
-from simgan.nn.gaze import GAZE_COLUMNS
+from simgan.nn.route import choose_route
 from simgan.refinement import refine
+from simgan.reporting.gaze_page import BeforeAfter, Look, gaze_page
+from simgan.studies.gaze_pupils import measure_pupils
+from simgan.studies.gaze_sets import GazeSet, evenly, read_gaze_set, read_images, refuse_copies
 from simgan.tasks import BASELINES, StandardAugmentation, train_gaze
 from simgan.training.loop import train
 
 CURVE_DEG = np.arange(0, 31, dtype=np.float64)
 QUARTER = 0.25
-
-# Mean errors of Table 3. Table 2 says "within 7°"; its shares are those of Figure 7 at 13°, so they stand there.
-PAPER_MEAN_DEG = {
-    "support vector regression": 16.5, "adaptive linear regression": 16.4, "random forest": 15.4, "k-NN": 9.9,
-    "network, synthetic": 11.2, "network, refined": 7.8,
-}  # fmt: skip
-PAPER_WITHIN_13 = {
-    "network, synthetic, a quarter": 62.3, "network, synthetic": 64.9, "network, refined, a quarter": 69.4,
-    "network, refined": 87.2,
-}  # fmt: skip
-TABLE_2 = tuple(PAPER_WITHIN_13)
-TABLE_3 = (*(f"{name}" for name in BASELINES), "network, synthetic", "network, refined")
+NETWORKS = (
+    "network, synthetic, a quarter", "network, synthetic", "network, refined, a quarter", "network, refined",
+)  # fmt: skip
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "without history": {"training.history_batches": 0},
+    "global discriminator": {"discriminator.scope": "global"},
+    "without self-regularization": {"objective.self_regularization_weight": 0.0},
+    "ψ = image gradients": {"objective.feature_transform": "gradients"},
+}
+WHOLE = "the whole method"
+_EXAMPLES, _LOOKS = 12, 24
 
 Say = Callable[[str], None]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scale:
     """How large an experiment is: the refiner's recipe and its changes, the most images used of each tree (0: all),
-    updates of each gaze network, and its seeds."""
+    updates of each gaze network, its seeds in the tables and in an ablation, and the most pupils that are followed."""
 
     recipe: str
     overrides: dict[str, Any]
     most_images: int
     updates: int
     seeds: int
+    ablation_seeds: int
+    most_pupils: int
 
 
 SCALES: dict[str, Scale] = {
@@ -65,26 +72,22 @@ SCALES: dict[str, Scale] = {
         {
             "training.steps": 20, "training.batch_size": 8, "training.warmup_task_steps": 0,
             "training.warmup_discriminator_steps": 5, "objective.task_consistency_weight": 0.0,
-            "run.checkpoint_every": 10, "refiner.width": 8, "discriminator.width": 8,
+            "run.checkpoint_every": 10, "refiner.width": 8, "discriminator.width": 8, "refiner.average_decay": 0.0,
         },
-        most_images=200, updates=20, seeds=1,
+        most_images=200, updates=20, seeds=1, ablation_seeds=1, most_pupils=100,
     ),
-    "small": Scale("default", {}, most_images=20_000, updates=3_000, seeds=3),
-    "paper": Scale("paper-gaze", {}, most_images=0, updates=100_000, seeds=3),
+    "small": Scale("default", {}, most_images=8_000, updates=1_500, seeds=2, ablation_seeds=1, most_pupils=1_000),
+    "paper": Scale("paper-gaze", {}, most_images=0, updates=100_000, seeds=3, ablation_seeds=1, most_pupils=5_000),
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class GazeSet:
-    """Images (n, H, W, C) in [-1, 1], their gaze (n, 3), and group numbers (n) for the intervals."""
+@dataclass(frozen=True)
+class Reporter:
+    """Who is told what is done, what to be warned of, and `advance(done, total, note, seconds_left)`."""
 
-    images: NDArray[np.float32]
-    gaze: NDArray[np.float64]
-    groups: NDArray[np.int64]
-
-    def take(self, chosen: NDArray[np.int64]) -> GazeSet:
-        """The images number `chosen`."""
-        return GazeSet(self.images[chosen], self.gaze[chosen], self.groups[chosen])
+    say: Say = lambda _: None
+    warn: Say = lambda _: None
+    advance: Callable[..., None] = lambda *_: None
 
 
 def reproduce_gaze(
@@ -95,100 +98,190 @@ def reproduce_gaze(
     *,
     scale: str = "small",
     pseudo_real: bool = False,
-    say: Say = lambda _: None,
+    reporter: Reporter = Reporter(),
 ) -> dict[str, Any]:
-    """Trains, refines, estimates; writes gaze.json, report.md and figure7.svg to `out_dir` and returns the record.
+    """Trains, refines, estimates; writes report.html and gaze.json to `out_dir` and returns the record.
 
     synthetic, test: trees with gaze (UnityEyes files, or labels.csv with `gaze_x`, `gaze_y`, `gaze_z`); real: without.
-    All images of one size. No test image may be in `real`: copies are refused. The same call again continues: neither a
-    trained refiner nor an estimator whose errors are there is done again. `DataError`, `LabelError` as fits, and
-    `OutputError` for a folder begun by another call.
+    All images of one size. No test image may be in `real`: copies are refused. Pupils are followed where the synthetic
+    tree has UnityEyes files. The same call again continues: neither a trained refiner, nor a network whose estimates
+    are there, is done again. `DataError`, `LabelError` as fits, `OutputError` for a folder begun by another call, and
+    `MissingExtraError` without jinja2.
     """
-    chosen, out = SCALES[scale], Path(out_dir)
+    require_extra("jinja2", extra="report")  # better now than after hours
+    out = Path(out_dir)
     _claim(out, {"synthetic": synthetic, "real": real, "test": test}, scale, pseudo_real)
-    tested = read_gaze_set(test, chosen.most_images)
-    trained = read_gaze_set(synthetic, chosen.most_images)
-    if tested.images.shape[1:] != trained.images.shape[1:]:
+    work = _Work(out, SCALES[scale], synthetic, real, test, reporter)
+    if work.tested.images.shape[1:] != work.trained.images.shape[1:]:
         raise DataError(
-            f"{test.root} holds images of (height, width, channels) {tested.images.shape[1:]}, {synthetic.root} of "
-            f"{trained.images.shape[1:]}; bring them together with `simgan prepare`"
+            f"{test.root} holds images of (height, width, channels) {work.tested.images.shape[1:]}, {synthetic.root} "
+            f"of {work.trained.images.shape[1:]}; bring them together with `simgan prepare`"
         )
-    _refuse_copies(real, test)
-    say(f"training the refiner (recipe: {chosen.recipe})")
-    overrides = {"data.value_low": 0, "data.value_high": 255, **chosen.overrides}
-    run = train(
-        chosen.recipe, run_dir=out / "training", synthetic=synthetic, real=real, overrides=overrides, warn=say
-    )
-    say("refining the synthetic set")
-    refined_tree = refine(synthetic, run.refiner, out / "refined", warn=say).tree
-    refined = read_gaze_set(refined_tree, chosen.most_images)
-    errors: dict[str, NDArray[np.float64]] = {}
-    n_train: dict[str, int] = {}
-    for name, fit, arm in _estimators(trained, refined, chosen):
-        where = out / "errors" / f"{name.replace(', ', '-').replace(' ', '_')}.npy"
-        if not where.exists():
-            say(f"estimating gaze: {name}")
-            rows = [
-                angular_errors(fit(arm, seed).predict(tested.images), tested.gaze)
-                for seed in range(chosen.seeds)
-            ]
-            _save(where, np.stack(rows))
-        errors[name], n_train[name] = np.load(where), len(arm.gaze)
-    record = {
-        "scale": scale, "pseudo_real": pseudo_real, "n_test": len(tested.gaze), "seeds": chosen.seeds,
-        "kept_step": run.kept_step, "estimators": summarize_estimators(errors, n_train, tested.groups),
+    refuse_copies(real, test)
+    n_synthetic, n_real = len(synthetic.paths()), len(real.paths())
+    record: dict[str, Any] = {
+        "scale": scale, "recipe": work.scale.recipe, "overrides": work.scale.overrides, "pseudo_real": pseudo_real,
+        "n_synthetic": n_synthetic, "n_real": n_real, "n_test": len(work.tested), "route": str(choose_route()),
+        "n_groups": len(np.unique(work.tested.groups)), "seeds": work.scale.seeds, "updates": work.scale.updates,
+        "ablation_seeds": work.scale.ablation_seeds, "curve_deg": CURVE_DEG.tolist(),
     }  # fmt: skip
+    arms = {"synthetic": lambda: work.trained, "refined": lambda: work.refined(WHOLE)}
+    errors: dict[str, FloatArray] = {}
+    n_train: dict[str, int] = {}
+    for name in (*BASELINES, *NETWORKS):
+        arm = arms["refined" if "refined" in name else "synthetic"]
+        errors[name], n_train[name] = work.errors(name, arm, work.scale.seeds)
+    record["estimators"] = summarize_estimators(errors, n_train, work.tested.groups)
+    record["gain"] = paired_gain(errors["network, synthetic"], errors["network, refined"], work.tested.groups)
+    record["methods"] = {
+        WHOLE: work.method(WHOLE, errors["network, refined"]) | {"over_synthetic": record["gain"]}
+    }
+    for variant in ABLATIONS:
+        ours, _ = work.errors(
+            f"network, {variant}", partial(work.refined, variant), work.scale.ablation_seeds
+        )
+        record["methods"][variant] = work.method(variant, ours) | {
+            "over_synthetic": paired_gain(
+                errors["network, synthetic"][: len(ours)], ours, work.tested.groups
+            ),
+            "gain": paired_gain(errors["network, refined"][: len(ours)], ours, work.tested.groups),
+        }
     write_atomically(out / "gaze.json", (json.dumps(record, indent=1) + "\n").encode())
-    write_atomically(out / "figure7.svg", draw_figure_7(record))
-    write_atomically(out / "report.md", describe(record).encode())
+    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = gaze_page(record, work.before_after(), work.looks(errors["network, refined"][0]), created=created)
+    write_atomically(out / "report.html", page.encode())
     return record
 
 
-def read_gaze_set(tree: ImageTree, most: int) -> GazeSet:
-    """The images of a tree and their gaze; `most` of them, spread evenly over the paths (0: all)."""
-    paths = tree.paths()
-    if most and len(paths) > most:
-        paths = tuple(paths[i] for i in np.linspace(0, len(paths) - 1, most).round().astype(int))
-    sizes = {read_image_size(Path(tree.root) / path) for path in paths}
-    if len(sizes) > 1:
-        raise DataError(
-            f"{tree.root}: images of one size are wanted, found {len(sizes)}; use `simgan prepare`"
-        )
-    labels = read_labels(tree, paths, tree.labels or ("unityeyes" if looks_like_unityeyes(tree) else None))
-    missing = [name for name in GAZE_COLUMNS if name not in labels.names]
-    if labels.kind != "value" or missing:
-        raise LabelError(
-            f"{tree.root}: its labels have no column {', '.join(missing) or 'of numbers'}; wanted are "
-            f"{', '.join(GAZE_COLUMNS)} in labels.csv, or a UnityEyes file beside each image"
-        )
-    gaze = labels.values[:, [labels.names.index(name) for name in GAZE_COLUMNS]].astype(np.float64)
-    images = ValueRange(0, 255).encode(np.stack([tree.read(path) for path in paths]))
-    names = labels.groups if labels.groups is not None else paths
-    return GazeSet(images, gaze, np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64))
+@dataclass
+class _Work:
+    """The units of the experiment, each done once and kept in `out`; images are read when they are needed."""
 
+    out: Path
+    scale: Scale
+    synthetic: ImageTree
+    real: ImageTree
+    test: ImageTree
+    reporter: Reporter
+    _trees: dict[str, tuple[ImageTree, int]] = field(default_factory=dict)
+    _latest: tuple[str, GazeSet] | None = None  # one refined set in memory at a time
 
-def _estimators(synthetic: GazeSet, refined: GazeSet, scale: Scale) -> list[tuple[str, Any, GazeSet]]:
-    """(name, fit(set, seed), training set) of every row of both tables; the quarter is the same in both arms."""
+    @cached_property
+    def tested(self) -> GazeSet:
+        return read_gaze_set(self.test, self.scale.most_images)
 
-    def network(arm: GazeSet, seed: int) -> Any:
+    @cached_property
+    def trained(self) -> GazeSet:
+        return read_gaze_set(self.synthetic, self.scale.most_images)
+
+    def refiner(self, variant: str) -> tuple[ImageTree, int]:
+        """The tree refined by the method's variant, and the step that its refiner is from."""
+        if variant not in self._trees:
+            self.reporter.say(f"training a refiner: {variant} (recipe: {self.scale.recipe})")
+            overrides = {"data.value_low": 0, "data.value_high": 255, **self.scale.overrides}
+            run = train(
+                self.scale.recipe,
+                run_dir=self.out / "training" / _slug(variant),
+                synthetic=self.synthetic,
+                real=self.real,
+                overrides=overrides | ABLATIONS.get(variant, {}),
+                warn=self.reporter.warn,
+                progress=lambda at: self.reporter.advance(at.turn, at.turns, at.phase, at.seconds_left),
+            )
+            self.reporter.say(f"refining the synthetic set: {variant}")
+            report = refine(
+                self.synthetic, run.refiner, self.out / "refined" / _slug(variant), warn=self.reporter.warn
+            )
+            self._trees[variant] = (report.tree, run.kept_step)
+        return self._trees[variant]
+
+    def refined(self, variant: str) -> GazeSet:
+        """The refined images of `trained`, without those that could not be refined."""
+        if self._latest is None or self._latest[0] != variant:
+            tree, _ = self.refiner(variant)
+            there = set(tree.paths())
+            kept = self.trained.take(np.array([path in there for path in self.trained.paths]).nonzero()[0])
+            images = read_images(tree, kept.paths)
+            self._latest = (variant, GazeSet(images, kept.gaze, kept.groups, kept.paths))
+        return self._latest[1]
+
+    def errors(self, name: str, arm: Callable[[], GazeSet], seeds: int) -> tuple[FloatArray, int]:
+        """(seeds, n) angular errors on the test set of the estimator `name`, and how many images trained it."""
+        rows, n_train = [], 0
+        for seed in range(seeds):
+            where = self.out / "estimates" / _slug(name) / f"seed_{seed}.npz"
+            if not where.exists():
+                images = arm()
+                if name.endswith("a quarter"):  # the same quarter in both arms
+                    order = np.random.default_rng(0).permutation(len(images))
+                    images = images.take(np.sort(order[: _taken(name, len(images))]))
+                self.reporter.say(f"estimating gaze: {name}, seed {seed + 1} of {seeds}")
+                estimates = self._fit(name, images, seed).predict(self.tested.images)
+                where.parent.mkdir(parents=True, exist_ok=True)
+                buffer = io.BytesIO()
+                np.savez(buffer, estimates=estimates, n_train=len(images))
+                write_atomically(where, buffer.getvalue())
+            with np.load(where) as kept:
+                rows.append(angular_errors(kept["estimates"], self.tested.gaze))
+                n_train = int(kept["n_train"])
+        return np.stack(rows), n_train
+
+    def _fit(self, name: str, images: GazeSet, seed: int) -> Any:
+        if name in BASELINES:
+            return BASELINES[name](images.images, images.gaze, seed=seed)
         return train_gaze(
-            arm.images, arm.gaze, seed=seed, updates=scale.updates, augmentation=StandardAugmentation()
+            images.images,
+            images.gaze,
+            seed=seed,
+            updates=self.scale.updates,
+            augmentation=StandardAugmentation(),
+            route=choose_route(),
+            progress=self.reporter.advance,
         )
 
-    n = min(len(synthetic.gaze), len(refined.gaze))
-    quarter = np.sort(np.random.default_rng(0).permutation(n)[: max(int(n * QUARTER), 1)])
-    rows: list[tuple[str, Any, GazeSet]] = [
-        (name, lambda arm, seed, fit=fit: fit(arm.images, arm.gaze, seed=seed), synthetic)
-        for name, fit in BASELINES.items()
-    ]
-    for arm_name, arm in (("synthetic", synthetic), ("refined", refined)):
-        rows.append((f"network, {arm_name}, a quarter", network, arm.take(quarter)))
-        rows.append((f"network, {arm_name}", network, arm))
-    return rows
+    def method(self, variant: str, errors: FloatArray) -> dict[str, Any]:
+        """What is said of the method or of a variant: its network's error, and how far it moved pupils."""
+        tree, kept_step = self.refiner(variant)
+        where = self.out / "pupils" / f"{_slug(variant)}.json"
+        if not where.exists():
+            self.reporter.say(f"following pupils: {variant}")
+            paths = evenly(self.trained.paths, self.scale.most_pupils)
+            where.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(where, json.dumps(measure_pupils(self.synthetic, tree, paths)).encode())
+        replicates = bootstrap({"one": errors[None]}, self.tested.groups)
+        low, high = percentile_interval(replicates.mean("one"))
+        return {
+            "kept_step": kept_step, "mean_deg": float(errors.mean()), "low": low, "high": high,
+            "seeds": len(errors), "pupils": json.loads(where.read_bytes()),
+        }  # fmt: skip
+
+    def before_after(self) -> BeforeAfter:
+        """Some synthetic images, and what the method and each variant made of them."""
+        trees = {variant: self.refiner(variant)[0] for variant in (WHOLE, *ABLATIONS)}
+        everywhere = set.intersection(*(set(tree.paths()) for tree in trees.values()))
+        paths = evenly(tuple(path for path in self.synthetic.paths() if path in everywhere), _EXAMPLES)
+        rows = {path: [tree.read(path) for tree in (self.synthetic, *trees.values())] for path in paths}
+        columns = ("synthetic", "refined", *ABLATIONS)
+        return BeforeAfter(columns, rows, self._sheet(trees[WHOLE]), self._sheet(self.real))
+
+    def _sheet(self, tree: ImageTree) -> list[NDArray[Any]]:
+        paths = tree.paths()
+        drawn = np.sort(np.random.default_rng(0).permutation(len(paths))[: 2 * _LOOKS])
+        return [tree.read(paths[i]) for i in drawn]
+
+    def looks(self, errors: FloatArray) -> list[Look]:
+        """Test eyes from the best to the worst estimate of the first network trained on refined images."""
+        estimates = np.load(self.out / "estimates" / _slug("network, refined") / "seed_0.npz")["estimates"]
+        order = np.argsort(errors)
+        chosen = order[np.linspace(0, len(order) - 1, min(_LOOKS, len(order))).round().astype(int)]
+        return [
+            Look(self.test.read(self.tested.paths[i]), self.tested.gaze[i], estimates[i], float(errors[i]))
+            for i in chosen
+        ]
 
 
 def summarize_estimators(
-    errors: dict[str, NDArray[np.float64]], n_train: dict[str, int], groups: NDArray[np.int64]
+    errors: dict[str, FloatArray], n_train: dict[str, int], groups: NDArray[np.int64]
 ) -> dict[str, Any]:
     """For each estimator mean (with a 95 % interval over seeds × test groups), median, both shares, the whole curve."""
     replicates = bootstrap({name: one[None] for name, one in errors.items()}, groups)
@@ -204,54 +297,19 @@ def summarize_estimators(
     return summary
 
 
-def describe(record: dict[str, Any]) -> str:
-    """The report in Markdown: both tables, the paper's figures beside ours."""
-    found, test = record["estimators"], "pseudo-real" if record["pseudo_real"] else "real"
-    lines = [
-        "# Gaze: synthetic, refined, and other estimators", "",
-        f"Scale `{record['scale']}`. Tested on {record['n_test']:,} {test} eyes, {record['seeds']} seed(s) of each "
-        f"estimator, one refiner (step {record['kept_step']}). Intervals are 95 %, over seeds and groups of test "
-        f"images; the spread between refiners is not in them. The paper's figures are for MPIIGaze.", "",
-        "## Table 2: share of errors within an angle", "",
-        "| training images | n | within 7° | within 13° | the paper, at 13° |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    for name in TABLE_2:
-        one = found[name]
-        shares = " | ".join(f"{100 * one['within'][angle]:.1f} %" for angle in ("7", "13"))
-        lines.append(f"| {name} | {one['n_train']:,} | {shares} | {PAPER_WITHIN_13[name]} % |")
-    lines += ["", "## Table 3: angular error", "",
-              "| estimator | n | mean | median | the paper's mean |", "|---|---|---|---|---|"]  # fmt: skip
-    for name in TABLE_3:
-        one = found[name]
-        mean = f"{one['mean_deg']:.1f}° [{one['low']:.1f}, {one['high']:.1f}]"
-        lines.append(
-            f"| {name} | {one['n_train']:,} | {mean} | {one['median_deg']:.1f}° | {PAPER_MEAN_DEG[name]}° |"
-        )
-    caption = f"share of {test} eyes whose error is at most an angle"
-    return "\n".join([*lines, "", f"## Figure 7: {caption}", "", "![the cumulative curves](figure7.svg)", ""])
+def paired_gain(before: FloatArray, after: FloatArray, groups: NDArray[np.int64]) -> dict[str, float]:
+    """Mean error `before` less that `after`, (seeds, n) each on the same test images, with its 95 % interval."""
+    replicates = bootstrap({"before": before[None], "after": after[None]}, groups)
+    low, high = percentile_interval(replicates.difference("before", "after"))
+    return {"mean_deg": float(before.mean() - after.mean()), "low": low, "high": high}
 
 
-def draw_figure_7(record: dict[str, Any]) -> bytes:
-    """The cumulative curves as SVG."""
-    require_extra("matplotlib", extra="report")
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+def _taken(name: str, count: int) -> int:
+    return max(int(count * QUARTER), 1) if name.endswith("a quarter") else count
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for name in TABLE_2:
-        style = "--" if name.endswith("quarter") else "-"
-        colour = "C1" if "refined" in name else "C0"
-        axes.plot(
-            CURVE_DEG, 100 * np.array(record["estimators"][name]["curve"]), style, color=colour, label=name
-        )
-    for angle in (7, 13):
-        axes.axvline(angle, color="0.8", linewidth=1, zorder=0)
-    axes.set(xlabel="angular error, degrees", ylabel="% of test images", xlim=(0, 30), ylim=(0, 100))
-    axes.legend(loc="lower right", frameon=False)
-    buffer = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
+
+def _slug(name: str) -> str:
+    return name.replace(", ", "-").replace(" = ", " ").replace(" ", "_").replace("ψ", "psi")
 
 
 def _claim(out: Path, trees: dict[str, ImageTree], scale: str, pseudo_real: bool) -> None:
@@ -259,7 +317,9 @@ def _claim(out: Path, trees: dict[str, ImageTree], scale: str, pseudo_real: bool
     command: dict[str, Any] = {name: [str(Path(t.root).resolve()), t.images] for name, t in trees.items()}
     command |= {"scale": scale, "pseudo_real": pseudo_real}
     where = out / "experiment.json"
-    (out / "errors").mkdir(parents=True, exist_ok=True)
+    if out.exists() and (not out.is_dir() or (not where.exists() and os.listdir(out))):
+        raise OutputError(f"{out}: holds something else already; choose a new folder for the experiment")
+    out.mkdir(parents=True, exist_ok=True)
     try:
         begun = json.loads(where.read_bytes()) if where.exists() else command
     except ValueError:
@@ -268,25 +328,5 @@ def _claim(out: Path, trees: dict[str, ImageTree], scale: str, pseudo_real: bool
         raise OutputError(
             f"{out}: holds another experiment ({where}); choose another folder, or remove this one"
         )
+    remove_temporaries(out)
     write_atomically(where, (json.dumps(command, indent=1) + "\n").encode())
-
-
-def _refuse_copies(real: ImageTree, test: ImageTree) -> None:
-    """`DataError` where pixels of a test image are among those that the refiner sees."""
-
-    def digest(tree: ImageTree, path: str) -> bytes:
-        return hashlib.sha256(tree.read(path).tobytes()).digest()
-
-    seen = {digest(real, path) for path in real.paths()}
-    copies = [path for path in test.paths() if digest(test, path) in seen]
-    if copies:
-        raise DataError(
-            f"{test.root}: {len(copies)} test images are also in {real.root} (for instance {copies[0]}): the refiner "
-            f"would see them; test on other images"
-        )
-
-
-def _save(where: Path, array: NDArray[np.float64]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    write_atomically(where, buffer.getvalue())

@@ -7,6 +7,7 @@ convolutions without padding, so FC-9600 is read as that map: 9,816,659 paramete
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from simgan.nn.gaze import GAZE_COLUMNS, unit_vectors
+from simgan.nn.route import Route
 from simgan.tasks.augmentation import StandardAugmentation
 from simgan.tasks.training import as_tensor, endless_batches
 
@@ -74,19 +76,21 @@ def train_gaze(
     updates: int,
     batch_size: int = 64,
     augmentation: StandardAugmentation | None = None,
-    device: torch.device | None = None,
+    route: Route | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> GazeModel:
     """A gaze model after exactly `updates` updates of `batch_size` images; its last weights.
 
     images: (n, H, W, C) float in [-1, 1]; gaze: (n, 3) unit vectors. Loss: the mean over the batch of ‖ĝ − g‖². Adam,
-    one warm-up and cosine cycle. On the CPU the result depends on the arguments alone.
+    one warm-up and cosine cycle. `route`: device and precision, float32 on the CPU unless said; on the CPU the result
+    depends on the arguments alone. `progress(done, updates)` is called after each update.
     """
-    where = device or torch.device("cpu")
+    way = route or Route(torch.device("cpu"), torch.float32)
     pixels, targets = as_tensor(images), torch.from_numpy(np.asarray(gaze, dtype=np.float32))
     _, channels, height, width = pixels.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = GazeNetwork(channels, height, width).to(where)
+        network = way.place(GazeNetwork(channels, height, width))
     optimizer = torch.optim.Adam(network.parameters(), lr=PEAK_LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=PEAK_LEARNING_RATE, total_steps=max(updates, 2), pct_start=0.15
@@ -94,15 +98,19 @@ def train_gaze(
     generator = torch.Generator().manual_seed(seed + 1)
     batches = endless_batches(len(pixels), batch_size, generator)
     network.train()
-    for _ in range(updates):
+    for done in range(1, updates + 1):
         chosen = next(batches)
         x, g = pixels[chosen], targets[chosen]
         if augmentation is not None:
             x, g = augmentation(x, g, generator=generator, names=GAZE_COLUMNS)
-        loss = (network(x.to(where)) - g.to(where)).square().sum(dim=1).mean()
+        with way.autocast():
+            found = network(way.put(x))
+        loss = (found.float() - g.to(way.device)).square().sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+        if progress is not None:
+            progress(done, updates)
     network.eval()
     return GazeModel(network)

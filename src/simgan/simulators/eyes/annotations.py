@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from simgan.nn.gaze import GAZE_COLUMNS
 from simgan.simulators.eyes.landmarks import Ellipses
 from simgan.simulators.eyes.render import EyeBatch
 
@@ -36,17 +37,16 @@ class LabelTable:
 
 
 def label_table(batch: EyeBatch) -> LabelTable:
-    """Look, angles, head pose, ellipses, corners and visible shares of every eye.
+    """Gaze, angles, head pose, ellipses, corners and visible shares of every eye.
 
-    pitch = asin look_y (up), yaw = atan2(look_x, −look_z) (to the right of the image). Columns in `_x_px`, `_y_px`
-    are counted at pixel centres from the top left. Axes are half axes.
+    Gaze is the look in the axes of `simgan.nn.gaze` (y down); where a table has it, it is what is learned, and the
+    other columns are there for whoever asks. pitch = asin look_y, yaw = atan2(look_x, −look_z), to the right. Columns
+    in `_x_px`, `_y_px` are counted at pixel centres from the top left. Axes are half axes.
     """
     found = batch.landmarks
     x, y, z = found.look.unbind(-1)
     columns = {
-        "look_x": x,
-        "look_y": y,
-        "look_z": z,
+        **dict(zip(GAZE_COLUMNS, (x, -y, z), strict=True)),
         "pitch_deg": torch.rad2deg(y.clamp(-1, 1).asin()),
         "yaw_deg": torch.rad2deg(torch.atan2(x, -z)),
         **{name: batch.parameters[name] for name in ("head_pitch_deg", "head_yaw_deg", "head_roll_deg")},

@@ -18,7 +18,7 @@ VERSION = 1  # raise it whenever the same seed would draw something else
 
 MIN_SIDE, MAX_SIDE = 16, 1024
 _PLACES_AT_ONCE = {
-    "cpu": 1 << 17,
+    "cpu": 1 << 18,
     "cuda": 1 << 25,
 }  # more would leave the fast memory
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from simgan.data.output_folder import make_folder, remove_temporaries
@@ -60,21 +61,36 @@ def write_eyes(
         make_folder(out / folder)
     present = {f"{folder}/{name}" for folder in ("images", "masks") for name in os.listdir(out / folder)}
     labels, parameters = Table(), Table()
-    for start in range(0, count, _BLOCK):
-        batch = simulate_eyes(min(_BLOCK, count - start), size=size, seed=seed, look=look, start=start)
+
+    def write(batch: EyeBatch, start: int) -> int:
         paths = _write_block(out, batch, start, present)
         _add_rows(batch, paths, look, labels, parameters)
-        if progress is not None:
-            progress(start + len(paths), count)
+        return start + len(paths)
+
+    with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next is drawn
+        writing: Future[int] | None = None
+        for start in range(0, count, _BLOCK):
+            batch = simulate_eyes(min(_BLOCK, count - start), size=size, seed=seed, look=look, start=start)
+            _finish(writing, count, progress)
+            writing = writer.submit(write, batch, start)
+        _finish(writing, count, progress)
     os.sync()
     write_atomically(out / "parameters.csv", parameters.data())
     write_atomically(out / "labels.csv", labels.data())
 
 
+def _finish(writing: Future[int] | None, count: int, progress: Callable[[int, int], None] | None) -> None:
+    """Waits for a block, and says how many images are done."""
+    if writing is not None:
+        done = writing.result()
+        if progress is not None:
+            progress(done, count)
+
+
 def _write_block(out: Path, batch: EyeBatch, start: int, present: set[str]) -> list[str]:
     """Write the files of a batch and return the paths of its images."""
     images, masks = batch.images[:, 0, :, :, None].numpy(), batch.masks[:, 0, :, :, None].numpy()
-    paths = []
+    paths: list[str] = []
     for i, annotation in enumerate(unityeyes_annotations(batch)):
         stem = f"{start + i:06d}"
         paths.append(f"images/{stem}.png")
