@@ -172,7 +172,7 @@ def _gain(synthetic: ImageTree, test: ImageTree, trained: TrainedRefiner, work: 
 def _labelled(tree: ImageTree) -> tuple[NDArray[Any], FloatArray, NDArray[np.int64]]:
     """Images whose iris is seen, its centre, and the person as a number."""
     paths = tree.paths()
-    labels = read_labels(tree, paths, "csv")
+    labels = read_labels(tree, paths, "csv-columns")
     seen = np.flatnonzero(labels.values[:, labels.names.index("iris_visible")] > 0.5)
     centre = labels.values[:, [labels.names.index(name) for name in _COLUMNS]].astype(np.float64)
     names = np.array(paths if labels.groups is None else labels.groups)
