@@ -69,7 +69,8 @@ def _ranks(found: dict[str, Any]) -> str:
     return (
         "\n## Two processes train one run\n\n"
         f"`python benchmarks/ranks.py --batch {found['batch_size']}`: the networks of {found['recipe']} in float32, "
-        f"learning rates a tenth of the published ones, a global batch of {found['batch_size']}. Over the first {found['updates_compared']} updates, "
+        f"learning rates a tenth of the published ones, a global batch of {found['batch_size']}. Over the first "
+        f"{found['updates_compared']} updates, "
         f"{found['numbers_compared']} numbers of losses and accuracies, two processes of one thread are at most "
         f"{found['largest_relative_difference']:.1e} (relative) from one. A step takes {seconds['one process']:.2f} s "
         f"by one and {seconds['two processes']:.2f} s by two: {found['speed_up']:.2f} times as fast (mean of "
