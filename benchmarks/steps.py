@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from elsewhere import Elsewhere
 from made import (
     DEFAULT,
     PAPER_GAZE,
@@ -30,7 +31,6 @@ from made import (
     players_of,
     reference_of,
 )
-from elsewhere import Elsewhere
 from measuring import Report, describe_machine, matrix_rate, say, timed_in_turn
 from refining_cpu import refining_routes
 from roofline import refiner_layers, step_operations
@@ -228,7 +228,8 @@ def reference_parts(task: Task, *, channels_last: bool) -> dict[str, Callable[[]
 
     @torch.no_grad()
     def refine() -> None:
-        reference.refiner(images)
+        for batch in images.split(task.batch):  # larger ones are slower: the allocator maps their memory anew
+            reference.refiner(batch)
 
     return {
         "refine": refine,
