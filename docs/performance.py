@@ -28,8 +28,7 @@ HEAD = """\
 Everything here is of a processor; `benchmarks/gpu.py` measures GPUs. Times are wall time, medians with quartiles;
 beside their ratios stand those by processor time, which other programs on the machine disturb less. The *reference* is
 Algorithm 1 written plainly (`benchmarks/reference.py`: eager, float32), which is tested to compute the same losses; it
-runs in a process of its own at PyTorch's defaults, in turn with the rest. *channels_last* is the reference in that
-memory layout.
+runs in the same process and has the same allocator settings. *channels_last* is the reference in that memory layout.
 The *peak* is the best of three products of matrices in the same run and precision: 2048³, 4096³, and one of the shape
 of a layer; another library may be above it.
 """
