@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
+from elsewhere import Taken
 from torch import Tensor
 
 
@@ -56,7 +57,8 @@ def timed(
 def timed_in_turn(
     functions: dict[str, Callable[[], Any]], device: torch.device, *, rounds: int, budget_sec: float = 60.0
 ) -> dict[str, dict[str, float]]:
-    """The same for several functions, called in turn, so that a machine that slows down slows all of them."""
+    """The same for several functions, called in turn, so that a machine that slows down slows all of them. Those that
+    run in another process return what they took there."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     of_processor: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
@@ -68,10 +70,12 @@ def timed_in_turn(
         for name, function in functions.items():
             synchronize(device)
             start, start_of_processor = time.perf_counter(), time.process_time()
-            function()
+            taken = function()
             synchronize(device)
-            seconds[name].append(time.perf_counter() - start)
-            of_processor[name].append(time.process_time() - start_of_processor)
+            if not isinstance(taken, Taken):
+                taken = Taken(time.perf_counter() - start, time.process_time() - start_of_processor)
+            seconds[name].append(taken.seconds)
+            of_processor[name].append(taken.of_processor)
     return {
         name: {**spread_of(values), "median_processor_sec": statistics.median(of_processor[name])}
         for name, values in seconds.items()

@@ -3,18 +3,22 @@
     python benchmarks/steps.py --out benchmarks/results/steps.json
 
 All routes of one task are called in turn, so that a machine that slows down slows all of them. Processor time is kept
-beside wall time: their ratio tells whether something else was running. Needs the core packages alone.
+beside wall time: their ratio tells whether something else was running. The reference runs in a process of its own, at
+PyTorch's defaults. Needs the core packages alone.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from elsewhere import Elsewhere
 from made import (
     DEFAULT,
     PAPER_GAZE,
@@ -65,7 +69,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no tasks {', '.join(unknown)}; there are: {', '.join(TASKS)}")
     torch.set_num_threads(chosen.threads)
-    keep_freed_memory()  # as training does; the reference, in the same process, has it too
+    keep_freed_memory()  # as training does; not in the reference's process
     report = Report(chosen.out, describe_machine(CPU), seconds=3600)
     say(f"{report.results['machine']}")
     peaks = report.section("peak", peak)
@@ -97,7 +101,7 @@ def compare(
     task: Task, peaks: dict[str, float], *, rounds: int, seconds: float, compiled: bool
 ) -> dict[str, Any]:
     """Each part of training, and refining, by simgan's routes and by plain ones: times, ratios, shares of the peak."""
-    eyes = [draw_eyes(max(_REFINED, task.batch), real=r, device=CPU, size=task.size) for r in (False, True)]
+    eyes = _eyes(task)
     dtypes = [torch.float32] + ([torch.bfloat16] if has_bfloat16_units(CPU) else [])
     parts: dict[str, dict[str, Callable[[], Any]]] = {}
     for dtype in dtypes:
@@ -105,9 +109,27 @@ def compare(
         fill_history(players, eyes[0][: task.batch])
         for part, function in _parts_of(players, task, eyes).items():
             parts.setdefault(part, {})[f"simgan {str(dtype).removeprefix('torch.')}"] = function
-    for name, channels_last in (("reference", False), ("reference channels_last", True)):
-        for part, function in _reference_parts(task, eyes, channels_last=channels_last).items():
-            parts[part][name] = function
+    with ExitStack() as processes:
+        references: dict[str, dict[str, Callable[[], Any]]] = {"refine": {}}
+        for name, channels_last in (("reference", False), ("reference channels_last", True)):
+            make = partial(reference_parts, task, channels_last=channels_last)
+            plain = processes.enter_context(Elsewhere(make, torch.get_num_threads()))
+            for part, function in plain.functions.items():
+                references.setdefault(part, {})[name] = function
+        return _compared(task, peaks, parts, references, eyes, rounds, seconds, compiled=compiled)
+
+
+def _compared(
+    task: Task,
+    peaks: dict[str, float],
+    parts: dict[str, dict[str, Callable[[], Any]]],
+    references: dict[str, dict[str, Callable[[], Any]]],
+    eyes: list[torch.Tensor],
+    rounds: int,
+    seconds: float,
+    *,
+    compiled: bool,
+) -> dict[str, Any]:
     result: dict[str, Any] = {"batch": task.batch, "refined_images": _REFINED}
     operations = step_operations(task)
     operations["refine"] = _REFINED * sum(
@@ -117,6 +139,7 @@ def compare(
         errors: dict[str, Any] = {}
         if part == "refine":
             functions, errors = _refining(task, eyes[0], compiled=compiled)
+        functions = functions | references[part]
         times = timed_in_turn(functions, CPU, rounds=rounds, budget_sec=seconds)
         reference = times["reference"]
         for route, taken in times.items():
@@ -177,9 +200,13 @@ def _parts_of(players: Players, task: Task, eyes: list[torch.Tensor]) -> dict[st
     }
 
 
-def _reference_parts(
-    task: Task, eyes: list[torch.Tensor], *, channels_last: bool
-) -> dict[str, Callable[[], Any]]:
+def _eyes(task: Task) -> list[torch.Tensor]:
+    return [draw_eyes(max(_REFINED, task.batch), real=r, device=CPU, size=task.size) for r in (False, True)]
+
+
+def reference_parts(task: Task, *, channels_last: bool) -> dict[str, Callable[[], Any]]:
+    """The plain implementation of each part."""
+    eyes = _eyes(task)
     players = players_of(task, Route(CPU, torch.float32))
     fill_history(players, eyes[0][: task.batch])
     reference = reference_of(task, players, CPU)
@@ -195,7 +222,17 @@ def _reference_parts(
             reference.update_refiner(synthetic.next_array())
         reference.update_discriminator(synthetic.next_array(), real.next_array())
 
+    images = (
+        eyes[0][:_REFINED].float().div(127.5).sub(1) if eyes[0].dtype == torch.uint8 else eyes[0][:_REFINED]
+    )
+
+    @torch.no_grad()
+    def refine() -> None:
+        for batch in images.split(task.batch):  # larger ones are slower: the allocator maps their memory anew
+            reference.refiner(batch)
+
     return {
+        "refine": refine,
         "update_refiner": lambda: reference.update_refiner(synthetic.next_array()),
         "update_discriminator": lambda: reference.update_discriminator(synthetic.next_array(), real.next_array()),
         "step": step,

@@ -45,8 +45,10 @@ class FrozenRefiner:
             features = self._head(images.bfloat16().contiguous(memory_format=torch.channels_last))
             for first, second in self._blocks:
                 features = second(first(features), features)
-            pixels = features.permute(0, 2, 3, 1).double()
-            change = (pixels @ self._tail + self._tail_bias).permute(0, 3, 1, 2)
+            pixels = features.permute(0, 2, 3, 1)
+            # Image by image: the maps of one, in float64, still fit the processor's cache.
+            change = torch.stack([one.double() @ self._tail for one in pixels])
+            change = change.add_(self._tail_bias).permute(0, 3, 1, 2)
             return images + change if self._refiner.spec.output == "residual" else change
 
     def __reduce__(self) -> tuple[Any, ...]:

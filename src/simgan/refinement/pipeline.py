@@ -110,8 +110,8 @@ class Refining:
             raise ImageError(f"is {found}, but the refiner was trained on {wanted} images")
         colour, _ = split_alpha(image)
         value_range = self.trained.value_range
+        low, high = int(colour.min()), int(colour.max())
         values = colour.ravel().astype(np.int64)
-        low, high = int(values.min()), int(values.max())
         within = value_range.low <= low and high <= value_range.high
         outside = 0 if within else value_range.count_outside(colour)
         if outside and self.out_of_range == "refuse":

@@ -165,14 +165,18 @@ class _Files:
     def refine(self, paths: Sequence[str]) -> tuple[list[Row], BaseException | None]:
         """Read, refine, write; the rows that say so, or why an image was left out, and what ended it early."""
         done: dict[str, Row] = {}
+        folders: set[str] = set()  # that are there
         ended: BaseException | None = None
         try:
             for row, written in self.refining.refine_files(self._read(paths, done)):
-                target = self.out / row.path
                 if written is None:
-                    remove_file(target)  # one from before the synthetic image changed
+                    remove_file(self.out / row.path)  # one from before the synthetic image changed
                 else:
-                    make_folder(target.parent)
+                    target = f"{self.out}/{row.path}"
+                    folder = os.path.dirname(target)
+                    if folder not in folders:
+                        make_folder(Path(folder))
+                        folders.add(folder)
                     write_atomically(target, written, durable=False)
                 done[row.path] = row
         except BaseException as error:  # raised again when the rows are noted
@@ -183,7 +187,8 @@ class _Files:
         for path in paths:
             row = Row(path, self.stamp(path))
             try:
-                data = (Path(self.tree.root) / path).read_bytes()
+                with open(f"{self.tree.root}/{path}", "rb", buffering=0) as file:
+                    data = file.read()
             except OSError as error:
                 remove_file(self.out / path)
                 done[path] = replace(row, reason=f"cannot be read: {error.strerror or error}")
@@ -192,7 +197,7 @@ class _Files:
 
     def stamp(self, path: str) -> tuple[int, int]:
         """That of a synthetic image; `DataError` where it is gone."""
-        source = Path(self.tree.root) / path
+        source = f"{self.tree.root}/{path}"
         stamp = _stamp(source)
         if stamp is None:
             raise DataError(f"{source}: is gone; it was there when refining began: run again")
@@ -206,12 +211,12 @@ class _Files:
             copy_atomically(source, target, durable=False)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: str | Path) -> tuple[int, int] | None:
     """(size in bytes, time of change in ns), by which a changed file is told; None where there is none."""
     try:
         stat = os.stat(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise input_error(path, error) from error
+        raise input_error(Path(path), error) from error
     return stat.st_size, stat.st_mtime_ns

@@ -89,8 +89,8 @@ class TrainedRefiner:
         refined = batch.copy()
         colours = self.pixel_format.channels
         synthetic = batch[..., :colours]
-        outside = self.value_range.count_outside(synthetic)
-        if outside and out_of_range == "refuse":
+        outside = self.value_range.count_outside(synthetic) if out_of_range == "refuse" else 0
+        if outside:
             r = self.value_range
             raise DataError(
                 f"{outside} values lie outside the range {r.low} to {r.high} that the refiner was trained on "
