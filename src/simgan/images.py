@@ -107,9 +107,7 @@ class ValueRange:
 
     def encode(self, values: Array) -> NDArray[np.float32]:
         """Native integers as float32 in [-1, 1], same shape; values outside the range are clipped to it."""
-        x = values.astype(np.float32)
-        x -= np.float32(self.low)
-        x *= np.float32(2 / (self.high - self.low))
+        x = (values.astype(np.float32) - np.float32(self.low)) * np.float32(2 / (self.high - self.low))
         x -= np.float32(1)
         np.clip(x, -1, 1, out=x)
         if self.invalid is not None:
@@ -354,10 +352,9 @@ def write_atomically(path: str | Path, data: bytes, *, durable: bool = True) -> 
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        target = Path(path)
         raise OutputError(
-            f"{target}: cannot be written: {error.strerror or error}; nothing was left half-written; "
-            f"{_remedy(target, error)}, then run again"
+            f"{path}: cannot be written: {error.strerror or error}; nothing was left half-written; "
+            f"{_remedy(Path(path), error)}, then run again"
         ) from error
 
 
