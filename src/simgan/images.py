@@ -107,9 +107,7 @@ class ValueRange:
 
     def encode(self, values: Array) -> NDArray[np.float32]:
         """Native integers as float32 in [-1, 1], same shape; values outside the range are clipped to it."""
-        x = values.astype(np.float32)
-        x -= np.float32(self.low)
-        x *= np.float32(2 / (self.high - self.low))
+        x = (values.astype(np.float32) - np.float32(self.low)) * np.float32(2 / (self.high - self.low))
         x -= np.float32(1)
         np.clip(x, -1, 1, out=x)
         if self.invalid is not None:
@@ -339,7 +337,6 @@ def write_atomically(path: str | Path, data: bytes, *, durable: bool = True) -> 
     once for all of them, with `simgan.data.output_folder.wait_for_disk`. Raises `OutputError`: path, the system's
     reason, what to do. The folder must exist.
     """
-    # With plain names: for small files Path objects and buffers cost as much as the system's calls.
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
     try:
         try:
