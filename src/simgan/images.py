@@ -337,7 +337,6 @@ def write_atomically(path: str | Path, data: bytes, *, durable: bool = True) -> 
     once for all of them, with `simgan.data.output_folder.wait_for_disk`. Raises `OutputError`: path, the system's
     reason, what to do. The folder must exist.
     """
-    # With plain names: for small files Path objects and buffers cost as much as the system's calls.
     temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
     try:
         try:
