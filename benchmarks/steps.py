@@ -130,7 +130,11 @@ def _compared(
     *,
     compiled: bool,
 ) -> dict[str, Any]:
-    result: dict[str, Any] = {"batch": task.batch, "refined_images": _REFINED}
+    result: dict[str, Any] = {
+        "batch": task.batch,
+        "refined_images": _REFINED,
+        "reference_ran": "in a process of its own, at PyTorch's defaults",
+    }
     operations = step_operations(task)
     operations["refine"] = _REFINED * sum(
         layer.operations for layer in refiner_layers(task.refiner, task.size)

@@ -18,6 +18,9 @@ PARTS = {
     "update_discriminator": "update of D",
     "step": "step of Algorithm 1",
 }
+_TOGETHER = (
+    "in the same process, with the same allocator settings"  # records older than `benchmarks/elsewhere.py`
+)
 AIMED = 5.0  # times as fast as the reference
 
 HEAD = """\
@@ -27,10 +30,9 @@ HEAD = """\
 
 Everything here is of a processor; `benchmarks/gpu.py` measures GPUs. Times are wall time, medians with quartiles;
 beside their ratios stand those by processor time, which other programs on the machine disturb less. The *reference* is
-Algorithm 1 written plainly (`benchmarks/reference.py`: eager, float32), which is tested to compute the same losses; it
-runs in the same process and has the same allocator settings. *channels_last* is the reference in that memory layout.
-The *peak* is the best of three products of matrices in the same run and precision: 2048³, 4096³, and one of the shape
-of a layer; another library may be above it.
+Algorithm 1 written plainly (`benchmarks/reference.py`: eager, float32), which is tested to compute the same losses.
+*channels_last* is the reference in that memory layout. The *peak* is the best of three products of matrices in the
+same run and precision: 2048³, 4096³, and one of the shape of a layer; another library may be above it.
 """
 
 
@@ -79,7 +81,8 @@ def _steps(found: dict[str, Any]) -> str:
     for task in (name for name in ("paper-gaze", "default", "paper-hands") if name in found):
         results = found[task]
         text += (
-            f"\n### {task}\n\nBatch {results['batch']}; refined are {results['refined_images']} images in memory.\n\n"
+            f"\n### {task}\n\nBatch {results['batch']}; refined are {results['refined_images']} images in memory. The "
+            f"reference ran {results.get('reference_ran', _TOGETHER)}.\n\n"
             "| | route | ms (quartiles) | × reference | by processor time | share of peak |\n"
             "|---|---|---:|---:|---:|---:|\n"
         )
