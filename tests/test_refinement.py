@@ -326,14 +326,12 @@ def test_an_image_that_its_format_cannot_hold_again_is_left_out(
 def test_an_image_that_cannot_be_opened_is_left_out(
     tmp_path: Path, tree: ImageTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Path.read_bytes
-
-    def refuse(path: Path) -> bytes:
-        if path.name == "01.png":
+    def refuse(path: str, *how: Any, **more: Any) -> Any:
+        if path.endswith("01.png"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return read(path)
+        return open(path, *how, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("simgan.refinement.tree.open", refuse, raising=False)
     report = refine(tree, build_refiner(), tmp_path / "out", max_reject_share=0.1)
     assert [r.reason for r in report.rejects] == ["cannot be read: Permission denied"]
 
