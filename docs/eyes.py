@@ -9,18 +9,10 @@ TASKS = {
     "parts": "Eye parts (1 − mean IoU over skin, sclera, iris with pupil)",
 }
 SETS = {"renders": "890 UnityEyes renders", "drawn": "eyes drawn by `simgan simulate eyes`"}
-ARMS = {
-    "synthetic_plain": "synthetic, not augmented",
-    "synthetic": "synthetic",
-    "synthetic_matched": "synthetic, levels matched",
-    "refined": "**refined**",
-    "synthetic_plus_refined": "synthetic + refined",
-    "refined_plus_some_real": "refined + some labelled real",
-    "real": "labelled real (bound)",
-}
+PLANNED = 5  # refiners
 
 
-def section(pooled: list[dict[str, Any]], reads: int) -> str:
+def section(pooled: list[dict[str, Any]], reads: int, arms: dict[str, str]) -> str:
     """Markdown: for each task a table, a column for each record, then what refining gained."""
     parts = [
         "\n## Real eyes\n\n"
@@ -30,25 +22,24 @@ def section(pooled: list[dict[str, Any]], reads: int) -> str:
         "drawn by this project, cropped alike. The bound trains on the labelled unlabelled and dev parts. Recipe "
         "`default`; every arm has the same task model, augmentation (mirror included) and updates; intervals over "
         "refiner seed × task seed × ten frames.\n\n"
-        "`python -m simgan.studies.eyes refined --work runs/eyes --results benchmarks/results/eyes --folds 0 1 --seeds "
-        f"0 1 2 3 4 --part test --task-seeds 2`. Test parts were read {reads} times, each a row of "
-        "`test_reads.csv`.\n"
+        f"Test parts were read {reads} times, each a row of `test_reads.csv`.\n"
     ]
     for task, title in TASKS.items():
         records = [one for one in pooled if one["task"] == task and one["downstream"] is not None]
         if records:
-            parts.append(_task(title, records))
+            parts.append(_task(title, records, arms))
     return "".join(parts)
 
 
-def _task(title: str, records: list[dict[str, Any]]) -> str:
-    heads = [_head(one) for one in records]
+def _task(title: str, records: list[dict[str, Any]], arms: dict[str, str]) -> str:
+    heads = [_head(one, arms) for one in records]
     rows = "".join(
         f"| {name} | {' | '.join(_interval(one['downstream'].get(arm)) for one in records)} |\n"
-        for arm, name in ARMS.items()
+        for arm, name in arms.items()
     )
     gains = "".join(
-        f"- {head}: {_gains(one['downstream'])}\n" for head, one in zip(heads, records, strict=True)
+        f"- {head}: {_gains(one['downstream'])}. {_command(one)}\n"
+        for head, one in zip(heads, records, strict=True)
     )
     return (
         f"\n### {title}\n\n| trained on | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}\n{rows}\n"
@@ -56,9 +47,20 @@ def _task(title: str, records: list[dict[str, Any]]) -> str:
     )
 
 
-def _head(one: dict[str, Any]) -> str:
+def _command(one: dict[str, Any]) -> str:
+    """What makes the record, and how many of its planned refiners are there."""
+    seeds, folds = (" ".join(map(str, one[name])) for name in ("seeds", "folds"))
+    short = f" ({len(one['seeds'])} of {PLANNED} planned refiners)" if len(one["seeds"]) < PLANNED else ""
+    return (
+        "`python -m simgan.studies.eyes refined --work runs/eyes --results benchmarks/results/eyes --synthetic "
+        f"{one['synthetic']} --variants '{one['variant']}' --folds {folds} --seeds {seeds} --tasks {one['task']} "
+        f"--part {one['part']} --task-seeds 2`{short}"
+    )
+
+
+def _head(one: dict[str, Any], arms: dict[str, str]) -> str:
     recipe = "" if one["variant"] == "default" else f", {one['variant']}"
-    n = next(arm["n_test"] for name, arm in one["downstream"].items() if name in ARMS)
+    n = next(arm["n_test"] for name, arm in one["downstream"].items() if name in arms)
     folds, seeds = (", ".join(map(str, one[name])) for name in ("folds", "seeds"))
     return f"{SETS[one['synthetic']]}{recipe}; {one['part']}, folds {folds}, refiners {seeds}, n = {n}"
 

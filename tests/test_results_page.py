@@ -106,11 +106,15 @@ def eyes_record(closed: dict[str, float] | None) -> dict[str, Any]:
 def test_real_eyes_show_each_arm_the_gain_and_why_a_gap_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS))
     import eyes
+    from results import ARMS
 
-    text = eyes.section([eyes_record(None), eyes_record({"median": 0.61, "low": 0.2, "high": 0.9})], 20)
+    text = eyes.section([eyes_record(None), eyes_record({"median": 0.61, "low": 0.2, "high": 0.9})], 20, ARMS)
     assert "| **refined** | 0.0450 [0.0400, 0.0600] | 0.0450 [0.0400, 0.0600] |" in text
     assert "890 UnityEyes renders; test, folds 0, 1, refiners 0, 1, n = 170" in text
     assert "over synthetic +0.0050 [-0.0010, +0.0110]; gap closed: not said, the gap is too small" in text
     assert "gap closed, median over refiners: 0.61 [0.20, 0.90] (the goal is 0.6)" in text
     assert "| labelled real (bound) | – | – |" in text
     assert "read 20 times" in text
+    assert (
+        "--folds 0 1 --seeds 0 1 --tasks iris --part test --task-seeds 2` (2 of 5 planned refiners)" in text
+    )
