@@ -13,8 +13,8 @@ from unittest.mock import Mock
 
 import pytest
 
-import simgan.reporting.page as page
 from report_runs import HOSTILE, RECORD, changed, evaluation, make_run, regression
+from simgan import templates
 from simgan.data.trees import ImageTree
 from simgan.errors import DataError, MissingExtraError, OutputError, RunError
 from simgan.evaluation import Evaluation
@@ -344,7 +344,7 @@ def test_without_jinja2_the_extra_is_named(
     def missing(module: str, *, extra: str) -> Any:
         raise MissingExtraError(f"{module}: pip install 'simgan[{extra}]'")
 
-    monkeypatch.setattr(page, "require_extra", missing)
+    monkeypatch.setattr(templates, "require_extra", missing)
     with pytest.raises(MissingExtraError, match=r"jinja2.*simgan\[report\]"):
         report(run, out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()

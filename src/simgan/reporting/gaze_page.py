@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan.errors import require_extra
 from simgan.reporting.charts import LineChart, Series, line_chart
 from simgan.reporting.numbers import NARROW_SPACE, fixed, interval, percent, plural, signed
 from simgan.reporting.pictures import Example, Picture, picture_of
 from simgan.reporting.verdict import Tile
+from simgan.templates import open_templates
 
 PIXELATED = 96  # px: larger images are shown smooth
 
@@ -66,16 +66,9 @@ class Figures:
 
 def gaze_page(record: dict[str, Any], pictures: BeforeAfter, looks: Sequence[Look], *, created: str) -> str:
     """The page as text, from the record of `simgan.studies.gaze.reproduce_gaze`; everything in it is escaped."""
-    jinja2 = require_extra("jinja2", extra="report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("simgan.reporting", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = open_templates("simgan.reporting", extra="report")
     largest = max(max(image.shape[:2]) for image in pictures.real)
-    text: str = environment.get_template("gaze.html").render(
+    text: str = templates.get_template("gaze.html").render(
         created=created,
         record=record,
         test=_real_of(record),

@@ -10,7 +10,7 @@ from typing import Any
 
 from simgan.config import to_toml
 from simgan.data.trees import ImageTree
-from simgan.errors import OutputError, require_extra
+from simgan.errors import OutputError
 from simgan.evaluation import Evaluation, Outcomes
 from simgan.images import write_atomically
 from simgan.refinement.manifest import read_manifest
@@ -22,6 +22,7 @@ from simgan.reporting.pictures import gather_album
 from simgan.reporting.record import RunRecord, find_evaluation, read_run
 from simgan.reporting.results import arms_table, gains_table, labels_table, realism_tables
 from simgan.reporting.verdict import judge, tiles
+from simgan.templates import open_templates
 from simgan.training.loop import Run
 from simgan.weights import load_refiner
 
@@ -99,14 +100,7 @@ def render(
     created: str,
 ) -> str:
     """The page as text; everything that comes from files is escaped."""
-    jinja2 = require_extra("jinja2", extra="report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("simgan.reporting", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = open_templates("simgan.reporting", extra="report")
     trained = load_refiner(run.weights) if run.weights.exists() else None
     groups = run_facts(run)
     notes = _doubts(run, evaluation)
@@ -128,8 +122,8 @@ def render(
             evaluation.get(part) for part in ("downstream", "realism", "labels", "drift")
         )
     drifted = None if evaluation is None else drift_tile(evaluation)
-    script, _, _ = environment.loader.get_source(environment, "compare.js")
-    text: str = environment.get_template("report.html").render(
+    script, _, _ = templates.loader.get_source(templates, "compare.js")
+    text: str = templates.get_template("report.html").render(
         name=run.path.resolve().name,
         created=created,
         script=script,

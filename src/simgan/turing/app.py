@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simgan.errors import SimganError, require_extra
 from simgan.evaluation.turing import REAL
+from simgan.templates import open_templates
 from simgan.turing.guard import LocalOnly
 from simgan.turing.results import (
     accuracy_in_words,
@@ -30,24 +31,15 @@ _PIXELATED = 96  # px: up to here every pixel is shown
 
 def make_app(study: Study, *, port: int) -> LocalOnly:
     """The ASGI application that serves `study` at that port; `MissingExtraError` without Starlette or Jinja2."""
-    for module in ("starlette", "jinja2"):
-        require_extra(module, extra="turing")
-    import jinja2
+    templates = open_templates("simgan.turing", extra="turing")
+    require_extra("starlette", extra="turing")
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect
     from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
     from starlette.routing import Route
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("simgan.turing", "template"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
     def page(template: str, **values: Any) -> HTMLResponse:
-        return HTMLResponse(environment.get_template(template).render(**values))
+        return HTMLResponse(templates.get_template(template).render(**values))
 
     async def start_page(_: Request) -> Response:
         return page("start.html", study=study, sessions=list(study.sessions.by_id.values()))
