@@ -11,10 +11,31 @@ from simgan.nn.fused import has_fused_kernel, in_one_kernel_on_cpu
 from simgan.nn.refiner import Refiner
 
 
+class Float64Tail(nn.Module):
+    """R_θ's last layer, a 1×1 convolution, summed in float64: in float32 its last bit depends on the number of threads.
+    (N, K, H, W) → (N, C, H, W) float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, tail: nn.Conv2d) -> None:
+        super().__init__()
+        assert tail.bias is not None
+        self.register_buffer("weight", tail.weight.detach()[:, :, 0, 0].T.double().contiguous())
+        self.register_buffer("bias", tail.bias.detach().double())
+
+    def forward(self, features: Tensor) -> Tensor:
+        pixels = features.permute(0, 2, 3, 1)
+        # On a processor image by image: the maps of one, in float64, still fit its cache.
+        parts = torch.split(pixels, 1 if features.device.type == "cpu" else len(pixels))
+        change = torch.cat([part.double() @ self.weight for part in parts])
+        return change.add_(self.bias).permute(0, 3, 1, 2)
+
+
 class FrozenRefiner:
     """`refiner(images)` in bf16 on a processor: the same sums by the same kernels, less work around them.
 
-    Its last layer is summed in float64: in float32 the last bit of a 1×1 convolution depends on the number of threads.
+    Its last layer is a `Float64Tail`.
     """
 
     def __init__(self, refiner: Refiner, image_shape: tuple[int, int, int, int]) -> None:
@@ -26,9 +47,7 @@ class FrozenRefiner:
         self._blocks = [
             (_Packed(block.first, maps), _Packed(block.second, maps)) for block in _blocks(refiner)
         ]
-        assert refiner.tail.bias is not None
-        self._tail = refiner.tail.weight.detach()[:, :, 0, 0].T.double().contiguous()
-        self._tail_bias = refiner.tail.bias.detach().double()
+        self._tail = Float64Tail(refiner.tail)
 
     @staticmethod
     def takes(refiner: Refiner, images: Tensor) -> bool:
@@ -45,10 +64,7 @@ class FrozenRefiner:
             features = self._head(images.bfloat16().contiguous(memory_format=torch.channels_last))
             for first, second in self._blocks:
                 features = second(first(features), features)
-            pixels = features.permute(0, 2, 3, 1)
-            # Image by image: the maps of one, in float64, still fit the processor's cache.
-            change = torch.stack([one.double() @ self._tail for one in pixels])
-            change = change.add_(self._tail_bias).permute(0, 3, 1, 2)
+            change: Tensor = self._tail(features)
             return images + change if self._refiner.spec.output == "residual" else change
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -149,7 +149,7 @@ class _FusedBlock(torch.autograd.Function):
         ones, convolve = [1, 1], torch.ops.mkldnn._convolution_pointwise
         after = torch.ops.aten.threshold_backward(gradients[0], out, 0)
         within = convolve(after, _turned(w2), None, ctx.paddings[1], ones, ones, 1, "none", [], "")
-        torch.ops.aten.threshold_backward.grad_input(within, hidden, 0, grad_input=within)
+        within = torch.ops.aten.threshold_backward(within, hidden, 0)  # in place takes three times as long
         into = None
         if ctx.needs_input_grad[0]:
             into = convolve.binary(

@@ -17,7 +17,7 @@ from torch import Tensor
 from simgan.data.trees import TreeScan
 from simgan.errors import DataError, WeightsError
 from simgan.images import PixelFormat, ValueRange
-from simgan.nn.frozen import FrozenRefiner
+from simgan.nn.frozen import Float64Tail, FrozenRefiner
 from simgan.nn.level_matching import LevelMatching
 from simgan.nn.quantization import Quantization
 from simgan.nn.refiner import Refiner, RefinerSpec
@@ -34,11 +34,6 @@ _IMAGES_AT_ONCE = {"cpu": 32, "cuda": 512}
 _FREQUENT = 1 / 8  # of the training images: rarer sizes would leave most of their batches empty
 
 OutOfRange = Literal["refuse", "clip"]
-
-
-def _in_float64(_: object, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A function with a name, so that a refiner can be sent to other processes."""
-    return (features[0].double(),)
 
 
 @dataclass
@@ -195,7 +190,7 @@ class TrainedRefiner:
             if FrozenRefiner.takes(self.refiner, torch.empty(0, device=self.route.device)):
                 return FrozenRefiner(self.refiner, shape)
         network = copy.deepcopy(self.refiner)
-        network.tail.double().register_forward_pre_hook(_in_float64)
+        network.tail = Float64Tail(network.tail)  # type: ignore[assignment]
         return network
 
     def _carry_lowest(self, synthetic: NDArray[Any], refined: NDArray[Any]) -> NDArray[Any]:
