@@ -7,6 +7,8 @@ Writes that many grey PNG of 35×55 to a temporary folder and measures, taking t
 - compute: images that are in memory already, through the network alone, by as many threads as refining uses;
 - refined: the same with value range, rounding and NaN check, arrays in and arrays out;
 - folder: `simgan.refine`, from files to files and a manifest;
+- files: those files read, decoded, encoded and written as they are, without any network, as no refining can do without;
+  the ceiling is the share of the pure compute rate that would be left if all else cost nothing;
 - start: the command `simgan refine` on one image beside `import torch`, each a process of its own.
 
 It prints ratios, medians over rounds with their lowest and highest, and the largest resident memory. Beside the rates
@@ -33,6 +35,7 @@ import cv2
 import numpy as np
 import torch
 from measuring import describe_machine
+from refining_cpu import in_batches
 
 import simgan
 from simgan.data.trees import TreeScan
@@ -76,21 +79,11 @@ class Clock:
 
 def compute_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> Rates:
     """The network alone, all threads at work."""
-    size, route = trained.compute_batch(HEIGHT, WIDTH), trained.route
-    assert route is not None
-    encoded = torch.from_numpy(trained.value_range.encode(np.stack(images))).permute(0, 3, 1, 2)
-    batches = [route.put(batch) for batch in encoded.split(size) if len(batch) == size]
-
-    @torch.inference_mode()
-    def forward(batch: torch.Tensor) -> None:
-        assert route is not None
-        with route.autocast():
-            trained.network(batch)
-
+    size = trained.compute_batch(HEIGHT, WIDTH)
+    run = in_batches(trained, np.stack(images))
     clock = Clock()
-    with closing(in_parallel(forward, batches)) as done:
-        deque(done, maxlen=0)
-    return clock.rates(len(batches) * size)
+    run()
+    return clock.rates(len(images) // size * size)
 
 
 def refined_rate(trained: TrainedRefiner, images: list[np.ndarray]) -> Rates:
@@ -108,6 +101,21 @@ def folder_rate(trained: TrainedRefiner, folder: Path, out: Path) -> Rates:
     clock = Clock()
     report = simgan.refine(simgan.ImageTree(folder), trained, out)
     return clock.rates(report.n_refined)
+
+
+def files_rate(folder: Path, out: Path) -> Rates:
+    """The plainest way from image files to image files: no check, no manifest, nothing that a crash could not tear."""
+    out.mkdir()
+
+    def copy(path: Path) -> None:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        (out / path.name).write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+    paths = sorted(folder.iterdir())
+    clock = Clock()
+    with closing(in_parallel(copy, paths)) as done:
+        deque(done, maxlen=0)
+    return clock.rates(len(paths))
 
 
 def together(before: Rates, after: Rates) -> Rates:
@@ -148,7 +156,7 @@ def main() -> None:
     asked = parser.parse_args()
     trained = published_gaze_refiner()
     images = eye_like_images(asked.count)
-    rounds: dict[str, list[Rates]] = {"compute": [], "refined": [], "folder": []}
+    rounds: dict[str, list[Rates]] = {"compute": [], "refined": [], "folder": [], "files": []}
     starts: list[float] = []
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
@@ -163,6 +171,8 @@ def main() -> None:
             out = work / f"out-{turn}"
             rounds["folder"].append(folder_rate(trained, work / "in", out))
             shutil.rmtree(out)
+            rounds["files"].append(files_rate(work / "in", out))
+            shutil.rmtree(out)
             rounds["compute"].append(together(before[0], compute_rate(trained, sample)))
             rounds["refined"].append(together(before[1], refined_rate(trained, sample)))
             command, torch_alone = start_seconds(work, trained, images[0])
@@ -170,6 +180,10 @@ def main() -> None:
             rates = ", ".join(f"{name} {values[-1][0]:.0f}/s" for name, values in rounds.items())
             print(f"round {turn + 1}: {rates}, start {starts[-1]:.2f} s beyond torch", file=sys.stderr)
     pairs = list(zip(rounds["folder"], rounds["compute"], strict=True))
+    ceilings = [
+        (1 / compute[1]) / (1 / compute[1] + 1 / files[1])
+        for files, compute in zip(rounds["files"], rounds["compute"], strict=True)
+    ]
     result = {
         "benchmark": "refine_folder",
         "images": asked.count,
@@ -183,6 +197,7 @@ def main() -> None:
         "images_per_cpu_sec": {name: spread([cpu for _, cpu in values]) for name, values in rounds.items()},
         "folder_share_of_compute": spread([folder[0] / compute[0] for folder, compute in pairs]),
         "folder_share_of_compute_by_cpu_time": spread([folder[1] / compute[1] for folder, compute in pairs]),
+        "ceiling_by_cpu_time": spread(ceilings),
         "start_beyond_torch_sec": spread(starts),
         "largest_resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -20,15 +20,14 @@ import resource
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import cv2
 import measuring  # noqa: F401  (makes simgan importable from ../src)
 import numpy as np
 import torch
+from refining_cpu import in_batches
 
 import simgan
 from simgan.cluster import ray_engine
@@ -37,7 +36,6 @@ from simgan.data.tar_writing import build_header, write_end, write_member
 from simgan.data.trees import TreeScan
 from simgan.images import PixelFormat, ValueRange, write_atomically
 from simgan.nn.refiner import Refiner, RefinerSpec
-from simgan.refinement.pipeline import in_parallel
 from simgan.refinement.shard import ShardWork
 from simgan.refinement.shards import Engine, Outcome, in_processes, in_this_process
 from simgan.weights import TrainedRefiner
@@ -85,21 +83,12 @@ def cpu_seconds() -> float:
 
 def compute_rates(trained: TrainedRefiner, images: list[np.ndarray], passes: int = 5) -> tuple[float, float]:
     """Images through the network alone, all threads at work: (per second, per second of processor time)."""
-    size, route = trained.compute_batch(HEIGHT, WIDTH), trained.route
-    assert route is not None
-    encoded = torch.from_numpy(trained.value_range.encode(np.stack(images))).permute(0, 3, 1, 2)
-    batches = [route.put(batch) for batch in encoded.split(size) if len(batch) == size]
-
-    @torch.inference_mode()
-    def forward(batch: torch.Tensor) -> None:
-        assert route is not None
-        with route.autocast():
-            trained.network(batch)
-
+    size = trained.compute_batch(HEIGHT, WIDTH)
+    count = len(images) // size * size * passes
+    run = in_batches(trained, np.stack(images))
     began, used = time.perf_counter(), cpu_seconds()
-    with closing(in_parallel(forward, batches * passes)) as done:
-        deque(done, maxlen=0)
-    count = len(batches) * size * passes
+    for _ in range(passes):
+        run()
     return count / (time.perf_counter() - began), count / (cpu_seconds() - used)
 
 
