@@ -102,7 +102,7 @@ def test_importing_simgan_loads_nothing_heavy() -> None:
 
 
 def test_every_public_name_loads_where_no_extra_is_installed() -> None:
-    extras = "cyclopts", "rich", "matplotlib", "jinja2", "tensorboard", "tifffile", "onnx", "openvino"
+    extras = "cyclopts", "rich", "matplotlib", "jinja2", "tensorboard", "onnx", "openvino"
     code = f"import sys\nfor m in {extras}: sys.modules[m] = None\nimport simgan\n"
     assert run_python(code + "for n in simgan.__all__: getattr(simgan, n)\nprint('all')") == "all"
 
