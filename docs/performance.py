@@ -147,6 +147,7 @@ def _said_of(results: dict[str, Any]) -> str:
 def _folder(found: dict[str, Any]) -> str:
     share, by_cpu = found["folder_share_of_compute"], found["folder_share_of_compute_by_cpu_time"]
     rates, start = found["images_per_sec"], found["start_beyond_torch_sec"]
+    ceiling = found["ceiling_by_cpu_time"]
 
     def spread(value: dict[str, float], form: str) -> str:
         return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
@@ -158,8 +159,10 @@ def _folder(found: dict[str, Any]) -> str:
         f"| network alone, images a second | {spread(rates['compute'], '.0f')} |\n"
         f"| arrays to arrays | {spread(rates['refined'], '.0f')} |\n"
         f"| folder to folder | {spread(rates['folder'], '.0f')} |\n"
+        f"| the same files decoded, encoded and written, no network | {spread(rates['files'], '.0f')} |\n"
         f"| folder to folder, share of the network alone (80 % is aimed at) | {spread(share, '.0%')} |\n"
         f"| the same by processor time | {spread(by_cpu, '.0%')} |\n"
+        f"| what it would be if all but network and files cost nothing | {spread(ceiling, '.0%')} |\n"
         f"| start of the command beyond importing torch, s (2 is aimed at) | {spread(start, '.2f')} |\n"
         f"| largest resident memory, MiB | {found['largest_resident_mib']:.0f} |\n"
     )  # fmt: skip
