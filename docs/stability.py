@@ -58,9 +58,11 @@ def section(pooled: dict[str, Any], reads: int) -> str:
         "A dot is a run: filled where it does better than synthetic, red where it collapsed; a bar is the median of a "
         "task; none where labelled real images do no better than synthetic ones, so that there is no gap.\n\n"
         "| task | not collapsed | better than synthetic | synthetic | levels matched | **refined** | "
-        "synthetic + refined | labelled real (bound) | gap closed, median | goal of 0.5 |\n"
-        f"|---|---|---|---|---|---|---|---|---|---|\n{of_task}\n"
-        "Accuracy, for eyes the mean error in eye widths. Each run (gain: over augmented synthetic images, ± its "
+        "synthetic + refined | labelled real (bound) | refined − synthetic | refined − matched | gap closed, median "
+        "| goal of 0.5 |\n"
+        f"|---|---|---|---|---|---|---|---|---|---|---|---|\n{of_task}\n"
+        "Accuracy, for eyes the mean error in eye widths; differences are positive where refined does better. Each run "
+        "(gain: over augmented synthetic images, ± its "
         "standard error over task models and groups of test images):\n\n"
         "| task | seed | not augmented | synthetic | levels matched | **refined** | synthetic + refined | bound "
         "| gain | gap closed | diversity | drift (px) | kept step | collapse |\n"
@@ -81,12 +83,23 @@ def _task(name: str, one: dict[str, Any]) -> str:
     for arm in ARMS:
         found = None if downstream is None else downstream.get(arm)
         cells.append("–" if found is None else _with_interval(found, downstream["higher_is_better"]))
+    cells += [
+        "–" if downstream is None else _gain(downstream, over) for over in ("synthetic", "synthetic_matched")
+    ]
     closed = None if downstream is None else downstream["gap_closed"]
     cells.append(
         "–" if closed is None else f"{closed['median']:.2f} [{closed['low']:.2f}, {closed['high']:.2f}]"
     )
     cells.append({True: "reached", False: "short of it", None: "no gap to close"}[verdict["reaches_goal"]])
     return f"| {TITLES[name]} | {' | '.join(cells)} |\n"
+
+
+def _gain(downstream: dict[str, Any], over: str) -> str:
+    """Positive where refined does better."""
+    mean, low, high = (downstream["gain"][f"over_{over}"][end] for end in ("mean", "low", "high"))
+    if downstream["higher_is_better"]:
+        return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _run(row: dict[str, Any], downstream: dict[str, Any] | None) -> str:
