@@ -8,11 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
+from types import MappingProxyType, ModuleType
+from typing import Any
 
+import psutil
 import pytest
 
 import simgan
@@ -20,15 +26,17 @@ from refiners import build_refiner, noise
 from simgan.cluster import ray_engine
 from simgan.data.conversion import convert
 from simgan.data.trees import ImageTree
-from simgan.errors import ConfigurationError, MissingExtraError
+from simgan.errors import ConfigurationError, DataError, MissingExtraError, RunError, WeightsError
 from simgan.images import write_image
 from simgan.refinement import MANIFEST, refine
+from simgan.refinement.shard import ShardWork, record_file
 from simgan.weights import save_refiner
 
 HEAD, OTHER = "10.231.7.1", "10.231.7.2"
 PYTHON = sys.executable
 RAY_START = [PYTHON, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
 N_SHARDS, SAMPLES = 8, 200
+WORK = ShardWork("in", "out", "**/*", "cpu", "float32", 95, "refuse", None, 256, "digest")
 RAY_SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,  # every host has to have it
@@ -140,10 +148,124 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         ray_engine(address)
 
 
-def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def one_shard(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "0.png", noise(20, 30, 1))
     convert(tmp_path / "in", tmp_path / "shards")
-    monkeypatch.setitem(sys.modules, "ray", None)
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("package", ["ray", "ray.data"])
+def test_without_ray_or_what_ray_data_needs_the_extra_is_named(
+    one_shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"simgan\[ray\]"):
-        refine(ImageTree(tmp_path / "shards"), build_refiner(), tmp_path / "out", engine=ray_engine("ray"))
+        refine(ImageTree(one_shard), build_refiner(), tmp_path / "out", engine=ray_engine("ray"))
+
+
+def test_ray_is_not_started_when_no_shard_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert list(ray_engine("ray")(WORK, [])) == []
+
+
+def work_in(folder: Path) -> ShardWork:
+    """Work whose refiner is not there."""
+    work = replace(WORK, root=str(folder), out=str(folder / "out"))
+    record_file(work, "a.tar").parent.mkdir(parents=True)
+    return work
+
+
+class UnreachableRay(ModuleType):
+    """In the place of the package: remembers how it was started, and does not start."""
+
+    asked: Mapping[str, Any] = MappingProxyType({})
+
+    def init(self, **asked: Any) -> None:
+        self.asked = asked
+        raise ConnectionError("nobody there")
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> UnreachableRay:
+    ray = UnreachableRay("ray")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ModuleType("ray.data"))
+    for name in ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    return ray
+
+
+def test_on_this_machine_ray_starts_as_many_processes_as_workers_and_they_do_not_give_way(
+    unreachable: UnreachableRay,
+) -> None:
+    with pytest.raises(RunError, match="no Ray cluster answers at local: nobody there"):
+        next(ray_engine("ray", workers=2)(WORK, ["a.tar"]))
+    assert (unreachable.asked["address"], unreachable.asked["num_cpus"]) == ("local", 2)
+    assert ("RAY_worker_niceness", "0") in os.environ.items()
+
+
+def test_a_cluster_of_others_is_taken_as_it_is(unreachable: UnreachableRay) -> None:
+    with pytest.raises(RunError, match="no Ray cluster answers at there:6379: nobody there"):
+        next(ray_engine("ray://there:6379", workers=2)(WORK, ["a.tar"]))
+    assert unreachable.asked["address"] == "there:6379"
+    assert not unreachable.asked.keys() & {"num_cpus", "include_dashboard"}
+    assert "RAY_worker_niceness" not in os.environ
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_on_ray_a_refused_shard_is_named_when_the_others_are_done_and_progress_counts_each(
+    shards: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'simgan[ray]'")
+    damaged = shards / "shard-000003.tar"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    told: list[tuple[int, int]] = []
+    with pytest.raises(DataError, match=rf"1 of {N_SHARDS} shards were refused(.|\n)*{damaged.name}"):
+        refine(
+            ImageTree(shards),
+            build_refiner(),
+            tmp_path / "out",
+            engine=ray_engine("ray", workers=2),
+            progress=lambda done, total: told.append((done, total)),
+        )
+    assert told == [(done, N_SHARDS) for done in range(1, N_SHARDS + 1)]
+    assert len(list((tmp_path / "out").glob("*.tar"))) == N_SHARDS - 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")
+def test_on_ray_an_error_that_nobody_expected_is_raised_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'simgan[ray]'")
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"refiner\.safetensors"):
+        list(ray_engine("ray", workers=1)(work_in(tmp_path), ["a.tar"]))
+
+
+def kill_workers_that_begin(begun: Path) -> None:
+    """Five of them, each as soon as it has begun."""
+    for count in range(1, 6):
+        while not begun.exists() or begun.stat().st_size < count:
+            time.sleep(0.05)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if "MapWorker" in " ".join(process.cmdline()):
+                    process.kill()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")
+def test_on_ray_a_shard_whose_workers_all_end_is_named_and_is_the_last(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'simgan[ray]'")
+    os.mkfifo(tmp_path / "a.tar")  # nobody writes into it, so that no worker comes to an end
+    work = work_in(tmp_path)
+    begun = record_file(work, "a.tar").with_suffix(".begun")
+    Thread(target=kill_workers_that_begin, args=(begun,), daemon=True).start()
+    with pytest.raises(RunError, match=r"a\.tar: 5 workers ended while they refined this shard"):
+        list(ray_engine("ray", workers=1)(work, ["a.tar"]))

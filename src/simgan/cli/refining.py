@@ -39,8 +39,8 @@ def refine(
     :param max_reject_share: The share of images, 0 to 1, that may be left out before it ends with an error.
     :param runtime: What computes the network; openvino-fast in the fastest precision there is, its error is said.
     :param max_drift: Images whose structure moved by more pixels than this are left out and listed.
-    :param workers: Processes that share the shards (unset: 1, or on a cluster one for each core); the result is the
-        same.
+    :param workers: Processes that share the shards (unset: 1, or on a cluster one for each core or GPU); the result is
+        the same.
     :param cluster: Refine shards with Ray: ray (this machine), ray://auto, or ray://HOST:PORT.
     """
     synthetic, engine = simgan.ImageTree(tree, images), None
