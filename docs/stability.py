@@ -45,7 +45,7 @@ def section(pooled: dict[str, Any], reads: int) -> str:
         "`python -m simgan.studies.stability --work runs/stability --results benchmarks/results/stability`, recipe "
         "`default` as it is. Digits and USPS as above, trained anew. Eyes: 890 UnityEyes renders → 85 unlabelled "
         "frames of real close-ups, blocks of frames apart (EYEDATASET, Öz et al., 2021), the place of the iris in the "
-        "opening; bound: 165 labelled frames. Signs: 4,000 drawn by `simgan simulate signs` → 1,560 unlabelled crops "
+        "opening; bound: 165 labelled frames. Signs: 4,000 drawn by simgan → 1,560 unlabelled crops "
         "of GTSRB's speed limits (Stallkamp et al., 2012), tracks apart; bound: 1,380 labelled frames; nothing was "
         "tuned on them. A run has *collapsed* where losses are no numbers, refined images have under half of the "
         "synthetic ones' diversity, or models do worse with them "
