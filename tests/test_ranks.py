@@ -96,6 +96,29 @@ def test_an_interrupted_run_of_two_ranks_ends_as_if_it_had_never_stopped(work: P
     assert differences(final_state(work / "two"), final_state(work / "stopped")) == []
 
 
+@pytest.mark.timeout(600)
+def test_where_the_first_process_is_refused_the_other_says_so_and_no_fault_is_reported(
+    work: Path, tmp_path: Path
+) -> None:
+    overrides = json.loads((work / "overrides.json").read_text())
+    (tmp_path / "overrides.json").write_text(json.dumps(overrides | {"real.images": "*.jpg"}))
+    refused = torchrun(2, WORKER, tmp_path, tmp_path / "run", 0)
+    assert refused.returncode != 0
+    assert refused.stderr.count("RunError: the first process has stopped") == 1
+    assert "Connection closed" not in refused.stderr
+
+
+def test_a_lost_connection_is_the_end_of_another_process_not_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks_.dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in (("init_process_group", None), ("get_rank", 1), ("destroy_process_group", None)):
+        monkeypatch.setattr(ranks_.dist, name, lambda *_, value=value: value)
+    with pytest.raises(RunError, match="one of the 2 processes has ended"), ranks_.joined(Configuration()):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="another fault"), ranks_.joined(Configuration()):
+        raise RuntimeError("another fault")
+
+
 def test_the_command_in_the_guide_reaches_simgan_with_all_its_options() -> None:
     from torch.distributed.run import parse_args
 

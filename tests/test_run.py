@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import simgan.training.run as run_module
-from simgan.config import resolve_configuration
+from simgan.config import resolve_configuration, to_toml
 from simgan.errors import ConfigurationError, OutputError, RunError, WeightsError
 from simgan.settings import Configuration
 from simgan.training.run import RunDirectory, configuration_differences, read_metrics
@@ -43,6 +43,7 @@ def directory(tmp_path: Path) -> Iterator[RunDirectory]:
 def test_a_run_directory_belongs_to_one_configuration_and_differences_are_named(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path / "run")
     first.open_for_training(configuration())
+    first.write_description({})
     first.close()
     again = RunDirectory(tmp_path / "run")
     again.open_for_training(configuration())
@@ -57,6 +58,26 @@ def test_a_run_directory_belongs_to_one_configuration_and_differences_are_named(
     assert "data.crop: the run has nothing, asked for [8, 9]" in said
     assert said.count("\n  - ") == 3
     RunDirectory(tmp_path / "run").open_for_training(configuration())  # the refusal left no lock behind
+
+
+def test_a_run_that_was_refused_before_it_began_takes_the_mended_configuration(tmp_path: Path) -> None:
+    refused = RunDirectory(tmp_path / "run")
+    refused.open_for_training(configuration(real__images="masks/*"))
+    refused.close()
+    mended = RunDirectory(tmp_path / "run")
+    mended.open_for_training(configuration())
+    assert mended.configuration() == configuration()
+    mended.close()
+
+
+def test_a_configuration_that_the_user_put_into_the_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    own = tmp_path / "run" / "config.toml"
+    own.write_text(to_toml(configuration(seed=5)))
+    for _ in range(2):
+        with pytest.raises(RunError, match="another configuration"):
+            RunDirectory(tmp_path / "run").open_for_training(configuration())
+    assert own.read_text() == to_toml(configuration(seed=5))
 
 
 def test_no_difference_is_seen_where_there_is_none_even_with_odd_names() -> None:

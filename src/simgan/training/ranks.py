@@ -103,12 +103,17 @@ class Ranks:
             dist.barrier()
 
     def first_alone(self, work: Callable[[], Result]) -> Result:
-        """`work` on rank 0, then on the others, which find what it wrote."""
+        """`work` on rank 0, then on the others, which find what it wrote; `RunError` there where it could not."""
         if not self.writes:
-            self.wait()
-        result = work()
-        if self.writes:
-            self.wait()
+            if self.any(False):
+                raise RunError("the first process has stopped: what it says is the reason")
+            return work()
+        try:
+            result = work()
+        except Exception:
+            self.any(True)
+            raise
+        self.any(False)
         return result
 
     def refuse_other_count(self, checkpoint: dict[str, Any], path: object) -> None:
@@ -152,6 +157,13 @@ def joined(c: Configuration) -> Iterator[Ranks]:
     dist.init_process_group("gloo" if device.type == "cpu" else "nccl")
     try:
         yield Ranks(dist.get_rank(), count, c.training.batch_size // (2 * count), device)
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo's errors have no type of their own
+            raise RunError(
+                f"one of the {count} processes has ended, and what it says is the reason; this one stopped with it "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        raise
     finally:
         dist.destroy_process_group()
 

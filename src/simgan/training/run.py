@@ -37,6 +37,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock: int | None = None
+        self._claimed_now = False
 
     @property
     def weights(self) -> Path:
@@ -58,6 +59,14 @@ class RunDirectory:
     @property
     def cache(self) -> Path:
         return self.path / "cache"
+
+    @property
+    def _description(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def _recorded(self) -> Path:
+        return self.path / "config.toml"
 
     def open_for_training(self, configuration: Configuration) -> None:
         """Creates the directory, or checks that it holds this configuration; `RunError` where it does not, or where
@@ -81,7 +90,7 @@ class RunDirectory:
 
     def _claim(self, configuration: Configuration) -> None:
         """Records the configuration in a new run; `RunError` where another one, or another thing, is there."""
-        recorded = self.path / "config.toml"
+        recorded = self._recorded
         if not recorded.exists():
             foreign = [p.name for p in self.path.iterdir() if p.name not in _OWN_NAMES]
             if foreign:
@@ -90,6 +99,7 @@ class RunDirectory:
                     "choose a new folder for the run"
                 )
             write_atomically(recorded, to_toml(configuration).encode())
+            self._claimed_now = True
             return
         differences = configuration_differences(resolve_configuration(recorded), configuration)
         if differences:
@@ -126,14 +136,16 @@ class RunDirectory:
             ) from None
 
     def close(self) -> None:
-        """Releases the lock."""
+        """Releases the lock. A run that was refused before it began leaves no configuration: it can be mended."""
         if self._lock is not None:
+            if self._claimed_now and not self._description.exists():
+                self._recorded.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
     def configuration(self) -> Configuration:
         """The configuration this run belongs to; `RunError` where this is no run directory."""
-        recorded = self.path / "config.toml"
+        recorded = self._recorded
         if not recorded.is_file():
             raise RunError(
                 f"{self.path} is not a run directory: it has no config.toml; train one with `simgan train`"
@@ -142,11 +154,11 @@ class RunDirectory:
 
     def write_description(self, description: dict[str, Any]) -> None:
         """data.json: what was found before the first update."""
-        write_atomically(self.path / "data.json", (json.dumps(description, indent=2) + "\n").encode())
+        write_atomically(self._description, (json.dumps(description, indent=2) + "\n").encode())
 
     def read_description(self) -> dict[str, Any]:
         """data.json as it was written last; empty where there is none, `RunError` where it is damaged."""
-        path = self.path / "data.json"
+        path = self._description
         try:
             found = json.loads(path.read_bytes())
         except FileNotFoundError:
