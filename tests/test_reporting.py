@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -240,6 +241,21 @@ def test_an_evaluation_of_other_images_is_pointed_out(run: Path, tmp_path: Path)
     assert words in page_of(report(run, evaluation(), tmp_path / "r.html")).text
     same = load_refiner(run).training_scan.fingerprint
     assert words not in page_of(report(run, evaluation(synthetic__sha256=same), tmp_path / "r.html")).text
+
+
+def test_with_a_drift_budget_the_page_says_that_the_nearest_within_it_is_kept(copied: Path) -> None:
+    said = "the one nearest to held-out real images among those within the drift budget"
+    assert said not in page_of(report(copied)).text
+    config = copied / "config.toml"
+    before = config.read_text()
+    assert "drift_budget_px = 0.0" in before
+    config.write_text(before.replace("drift_budget_px = 0.0", "drift_budget_px = 0.5"))
+    with (copied / "metrics.jsonl").open("a") as rows:
+        row = {"kind": "drift_budget", "step": 4, "drift_px": 0.1, "self_regularization_weight": 0.2}
+        rows.write(json.dumps(row) + "\n")
+    text = page_of(report(copied)).text
+    assert said in text
+    assert "the lowest within the drift budget is kept" in text
 
 
 def test_a_missing_evaluation_file_is_said(run: Path, tmp_path: Path) -> None:

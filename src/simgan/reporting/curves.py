@@ -19,7 +19,7 @@ def training_charts(run: RunRecord) -> list[LineChart]:
             "Distance to real",
             [_series(run.candidates, "sliced_wasserstein", "refined to real", "refined", dots=True)],
             caption="Sliced Wasserstein distance of refined images to held-out real ones. Lower is nearer; "
-            "the lowest is kept.",
+            f"the lowest {'within the drift budget ' if held else ''}is kept.",
             marker=marker,
         ),
         line_chart(

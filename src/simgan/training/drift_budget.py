@@ -2,26 +2,27 @@
 
 Training with a budget b is the constrained problem  min_θ ℓ_real(θ)  subject to  drift(θ̄) ≤ b  for the averaged refiner
 θ̄, which is the one that is kept. Its dual variable is the weight of what holds the image in place, here λ of equation
-4: where drift is above the budget λ rises, where it is below λ falls. Every 25 steps the drift m of θ̄ is measured on
-the same synthetic images. θ̄ is late, by τ = 1/(1 − decay) steps, so that λ answers to where it goes, as its slope
-tells:
+4: where drift is above the budget λ rises, where it is below λ falls. Every 25 steps the drift m of θ̄ and r of R itself
+are measured on the same synthetic images. θ̄ is late: it still holds what R was 1/(1 − decay) steps ago. R's drift tells
+where it goes, but jumps; so λ answers to m times what R does now over what it did in θ̄'s memory:
 
-    a_k = m_k + τ (m_k − m_{k−1})/25        e_k = max(−½, min(a_k/b − 1, 1))
-    λ_{k+1} = λ_k · exp(0.2 e_k),           10⁻³ ≤ λ ≤ 10³
+    r̄_k = β r̄_{k−1} + (1 − β) r_k,  β = decay²⁵        a_k = m_k · median(r_k, …, r_{k−3}) / r̄_k
+    e_k = max(−½, min(a_k/b − 1, 3))                   λ_{k+1} = λ_k · exp(0.2 e_k),  10⁻³ ≤ λ ≤ 10³
 
 with b what the estimator says of the same images with the noise of a camera, warped by exactly the budget: known warps
 calibrate it. This is dual ascent in log λ: λ stays above 0 and its scale need not be known. λ falls more slowly than it
-rises, since drift comes late: at first there is none, whatever λ. λ weighs all change and drift counts only what moves,
-so levels and textures are as free as the budget leaves them.
+rises, since drift comes late and then fast: at first there is none, whatever λ. λ weighs all change and drift counts
+only what moves, so levels and textures are as free as the budget leaves them.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 from typing import Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from simgan.errors import ConfigurationError
 from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX, measure_displacement
@@ -35,14 +36,16 @@ MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
 _RATE = 0.2
-_LEAST_ERROR, _LARGEST_ERROR = -0.5, 1.0
+_LEAST_ERROR, _LARGEST_ERROR = -0.5, 3.0
+_RECENT = 4  # measurements of R's own drift, of which the median counts
+_NO_DRIFT_PX = 1e-3
 WEAKEST, _STRONGEST = 1e-3, 1e3
 """Bounds of λ: at the lower one the budget asks for nothing."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
 
 class DriftBudget:
-    """Measures the averaged refiner's drift and sets λ; remembers λ and the last measurement.
+    """Measures the averaged refiner's drift and sets λ; remembers λ and what R's own drift has been.
 
     `held_px`: what is measured of a warp by exactly the budget.
     """
@@ -53,7 +56,8 @@ class DriftBudget:
         chosen = spread(len(assembly.synthetic.cache), _IMAGES)
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
         self.weight = max(assembly.configuration.objective.self_regularization_weight, WEAKEST)
-        self._last_px: float | None = None
+        self._recent_px: list[float] = []
+        self._mean_px = 0.0
         _refuse_unmeasurable(self._staged)
         self.held_px = _reading_of(budget_px, self._staged)
 
@@ -69,27 +73,37 @@ class DriftBudget:
 
     def update(self, players: Players) -> dict[str, float | None]:
         """One dual update: measures R and sets λ in the players' objective; what was found, for the log."""
-        drift = drift_px(self._staged, refine_batch(self._assembly, players.averaged_refiner, self._staged))
-        # Structure that is not found again has moved farther than can be measured.
-        moved = REACH_PX if drift is None else drift
-        slope = 0.0 if self._last_px is None else (moved - self._last_px) / MEASURED_EVERY
-        lag = 1 / (1 - players.averaging_decay) if players.averaging_decay else 0.0
-        error = (moved + lag * slope) / self.held_px - 1
-        error = min(max(error, _LEAST_ERROR), _LARGEST_ERROR)
-        self.weight = min(max(self.weight * math.exp(_RATE * error), WEAKEST), _STRONGEST)
-        self._last_px = moved
+        drift = self._drift(players.averaged_refiner)
+        error = (
+            self._destination(drift, self._drift(players.refiner), players.averaging_decay) / self.held_px - 1
+        )
+        self.weight *= math.exp(_RATE * min(max(error, _LEAST_ERROR), _LARGEST_ERROR))
+        self.weight = min(max(self.weight, WEAKEST), _STRONGEST)
         self._apply(players)
         return {"drift_px": drift, "self_regularization_weight": self.weight}
+
+    def _destination(self, averaged: float | None, own: float | None, decay: float) -> float:
+        """a_k: where the averaged refiner's drift goes."""
+        # Structure that is not found again has moved farther than can be measured.
+        m, r = (REACH_PX if drift is None else drift for drift in (averaged, own))
+        kept = decay**MEASURED_EVERY if self._recent_px else 0.0
+        self._mean_px = kept * self._mean_px + (1 - kept) * r
+        self._recent_px = [*self._recent_px, r][-_RECENT:]
+        return m * statistics.median(self._recent_px) / max(self._mean_px, _NO_DRIFT_PX)
+
+    def _drift(self, refiner: nn.Module) -> float | None:
+        return drift_px(self._staged, refine_batch(self._assembly, refiner, self._staged))
 
     def _apply(self, players: Players) -> None:
         players.objective = replace(players.objective, self_regularization_weight=self.weight)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weight": self.weight, "last_px": self._last_px}
+        return {"weight": self.weight, "recent_px": self._recent_px, "mean_px": self._mean_px}
 
     def load_state_dict(self, state: dict[str, Any], players: Players) -> None:
-        self.weight, self._last_px = float(state["weight"]), state["last_px"]
-        if self._last_px is not None:
+        self.weight, self._mean_px = float(state["weight"]), float(state["mean_px"])
+        self._recent_px = [*state["recent_px"]]
+        if self._recent_px:
             self._apply(players)
 
 
