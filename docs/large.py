@@ -52,15 +52,27 @@ def _shards(found: dict[str, Any]) -> str:
     )
 
 
-def _engines(found: dict[str, Any]) -> str:
-    pool, ray = found["processes"], found["ray"]
+def _engines(pairs: list[dict[str, Any]]) -> str:
+    """Both engines on the same shards, one after the other, in both orders: the machine itself changes its pace."""
+    first = pairs[0]["processes"]
+    rows = "".join(
+        f"| {number} | {one['processes']['seconds']:.0f} s | {one['ray']['seconds']:.0f} s | "
+        f"{one['ray']['seconds'] / one['processes']['seconds'] - 1:+.1%} | "
+        f"{one['processes']['share_of_compute'] / one['ray']['share_of_compute'] - 1:+.1%} | {one['first']} |\n"
+        for number, one in enumerate(pairs, 1)
+    )
+    took = {name: sum(one[name]["seconds"] for one in pairs) for name in ("processes", "ray")}
     return (
         "\n## Ray beside the pool of processes\n\n"
-        f"`python benchmarks/shards.py --count {pool['images']} --workers {pool['workers']}`, without and with "
-        f"`--cluster ray`: the same {pool['images']:,} images took {pool['seconds']:.0f} s by the pool and "
-        f"{ray['seconds']:.0f} s by Ray on this machine, its start included: "
-        f"{ray['seconds'] / pool['seconds'] - 1:+.1%} (load {pool['machine']['load'][0]:.1f} and "
-        f"{ray['machine']['load'][0]:.1f}).\n"
+        f"`python benchmarks/shards.py --count {first['images']} --workers {first['workers']}`, without and with "
+        f"`--cluster ray`, the same {first['images']:,} images, Ray's start included, nothing else at work on "
+        f"{first['machine']['cores']} cores. *Against the network*: with each run's time measured in the rate of the "
+        "network alone just before and after it.\n\n"
+        "| pair | pool | Ray | Ray longer by | against the network | first was |\n|---|---|---|---|---|---|\n"
+        f"{rows}\n"
+        f"Together {took['ray'] / took['processes'] - 1:+.1%}. Ray's start costs the same whatever the number of "
+        "images; afterwards its own processes (scheduler, GCS, raylet, three actors of Ray Data's) share the cores "
+        "with the workers: the more cores, the less of them.\n"
     )
 
 

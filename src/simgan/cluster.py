@@ -97,6 +97,8 @@ def _on_actors(ray: Any, work: ShardWork, names: Sequence[str], workers: int) ->
 
 def _await_place(ray: Any, gpus: int) -> None:
     """`RunError` where no worker finds a place in time: Ray Data would wait for ever."""
+    if ray.available_resources().get("GPU" if gpus else "CPU", 0) >= 1:
+        return
     try:
         ray.get(ray.remote(num_cpus=1, num_gpus=gpus)(lambda: None).remote(), timeout=_PATIENCE_S)
     except ray.exceptions.GetTimeoutError as error:
