@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,7 +23,7 @@ import pytest
 
 import simgan
 from refiners import build_refiner, noise
-from simgan.cluster import ray_engine
+from simgan.cluster import _await_place, ray_engine
 from simgan.data.conversion import convert
 from simgan.data.trees import ImageTree
 from simgan.errors import ConfigurationError, DataError, MissingExtraError, RunError, WeightsError
@@ -269,3 +269,33 @@ def test_on_ray_a_shard_whose_workers_all_end_is_named_and_is_the_last(tmp_path:
     Thread(target=kill_workers_that_begin, args=(begun,), daemon=True).start()
     with pytest.raises(RunError, match=r"a\.tar: 5 workers ended while they refined this shard"):
         list(ray_engine("ray", workers=1)(work, ["a.tar"]))
+
+
+class _FullError(Exception):
+    """What Ray raises where a task has waited in vain."""
+
+
+class RayWithPlaces:
+    """Only what the question for a place asks."""
+
+    exceptions = SimpleNamespace(GetTimeoutError=_FullError)
+
+    def __init__(self, **free: float) -> None:
+        self._free = free
+
+    def available_resources(self) -> dict[str, float]:
+        return self._free
+
+    def remote(self, **_: object) -> Callable[..., Any]:
+        return lambda _function: SimpleNamespace(remote=lambda: "task")
+
+    def get(self, _task: object, timeout: float) -> None:
+        raise _FullError
+
+
+def test_where_a_core_is_free_no_task_waits_for_one_and_where_none_is_it_is_said() -> None:
+    _await_place(RayWithPlaces(CPU=1.0), 0)
+    with pytest.raises(RunError, match="no core free"):
+        _await_place(RayWithPlaces(CPU=0.5), 0)
+    with pytest.raises(RunError, match="no GPU free"):
+        _await_place(RayWithPlaces(CPU=8.0), 1)
