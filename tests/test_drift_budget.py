@@ -117,8 +117,8 @@ def test_drift_that_answers_late_and_jumps_settles_at_the_budget_and_hardly_pass
     assert seen[-20:] == pytest.approx([px] * 20, rel=0.05)
 
 
-def test_what_is_held_is_what_is_measured_of_a_warp_by_the_budget() -> None:
-    assert DriftBudget(_assembly(), budget_px=1.0).held_px == pytest.approx(1, abs=0.15)
+def test_aimed_at_is_a_little_less_than_what_is_measured_of_a_warp_by_the_budget() -> None:
+    assert DriftBudget(_assembly(), budget_px=1.0).held_px == pytest.approx(0.85, abs=0.13)
 
 
 def test_structure_that_is_not_found_again_counts_as_far_above_the_budget(

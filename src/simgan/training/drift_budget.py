@@ -9,8 +9,9 @@ where it goes, but jumps; so λ answers to m times what R does now over what it 
     r̄_k = β r̄_{k−1} + (1 − β) r_k,  β = decay²⁵        a_k = m_k · median(r_k, …, r_{k−3}) / r̄_k
     e_k = max(−½, min(a_k/b − 1, 3))                   λ_{k+1} = λ_k · exp(0.2 e_k),  10⁻³ ≤ λ ≤ 10³
 
-with b what the estimator says of the same images with the noise of a camera, warped by exactly the budget: known warps
-calibrate it. This is dual ascent in log λ: λ stays above 0 and its scale need not be known. λ falls more slowly than it
+with b 0.85 of what the estimator says of the same images with the noise of a camera, warped by exactly the budget:
+known warps calibrate it, and the rest is kept for what it misses, since refined structure moves here and there, not as
+a whole. This is dual ascent in log λ: λ stays above 0 and its scale need not be known. λ falls more slowly than it
 rises, since drift comes late and then fast: at first there is none, whatever λ. λ weighs all change and drift counts
 only what moves, so levels and textures are as free as the budget leaves them.
 """
@@ -35,6 +36,7 @@ from simgan.training.inspection import spread
 MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
+_AIM = 0.85  # optical flow sees up to half more than displacement in what a refiner moves
 _RATE = 0.2
 _LEAST_ERROR, _LARGEST_ERROR = -0.5, 3.0
 _RECENT = 4  # measurements of R's own drift, of which the median counts
@@ -47,7 +49,7 @@ _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 class DriftBudget:
     """Measures the averaged refiner's drift and sets λ; remembers λ and what R's own drift has been.
 
-    `held_px`: what is measured of a warp by exactly the budget.
+    `held_px`: the drift, as it is measured here, that λ aims at.
     """
 
     def __init__(self, assembly: Assembly, *, budget_px: float) -> None:
@@ -59,7 +61,7 @@ class DriftBudget:
         self._recent_px: list[float] = []
         self._mean_px = 0.0
         _refuse_unmeasurable(self._staged)
-        self.held_px = _reading_of(budget_px, self._staged)
+        self.held_px = _AIM * _reading_of(budget_px, self._staged)
 
     @classmethod
     def of(cls, assembly: Assembly) -> Self | None:
