@@ -3,14 +3,13 @@
     python -m simgan.studies.drift_budget --work runs/drift --results benchmarks/results/drift_budget.csv
 
 Task: drawn eyes → drawn eyes of the look *pseudo-real* (other people, light, lens and sensor), 35×55; nothing here
-says anything about real eyes. A unit is (kind, value, seed): a small refiner trained with a budget in pixels, or
-with a fixed λ, then its drift on synthetic images by both estimators. Training follows `measures.displacement`; what is
-reported is `measures.optical_flow`, which training never asks.
-Beside it stands what optical flow says of the same images warped by exactly the budget: known warps calibrate it,
-never the run. λ comes down to a budget from above: until it has risen for the first time (`bound_at`, a step) the
-budget has asked for nothing, and a refiner that was kept before lies below it for other reasons. The gain is that of
-the same refiner: the error of the iris centre, in pixels, on other pseudo-real eyes. The same command does the
-missing units.
+says anything about real eyes. A unit is (kind, value, seed): a small refiner trained with a budget in pixels, or with
+a fixed λ, then its drift on synthetic images by both estimators. Training follows `measures.displacement`; what is
+reported is `measures.optical_flow`, which training never asks. Beside it stands what optical flow says of the same
+images warped by exactly the budget: known warps calibrate it, never the run. λ comes down to a budget from above:
+until it has risen for the first time (`bound_at`, a step) the budget has asked for nothing, and a refiner that was
+kept before lies below it for other reasons. The gain is that of the same refiner: the error of the iris centre, in
+pixels, on other pseudo-real eyes. The same command does the missing units.
 """
 
 from __future__ import annotations

@@ -158,9 +158,8 @@ def joined(c: Configuration) -> Iterator[Ranks]:
     try:
         yield Ranks(dist.get_rank(), count, c.training.batch_size // (2 * count), device)
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(
-            error
-        ):  # gloo's errors have no type of their own
+        # Errors of gloo have no type of their own.
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise RunError(
                 f"one of the {count} processes has ended, and what it says is the reason; this one stopped with it "
                 f"({str(error).splitlines()[0]})"
