@@ -30,6 +30,8 @@ def large_page() -> str:
 
 def _read(name: str) -> Any:
     path = FOLDER / f"{name}.json"
+    if path.with_suffix("").is_dir():
+        return {run.stem: json.loads(run.read_text("utf-8")) for run in path.with_suffix("").glob("*.json")}
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
@@ -52,20 +54,27 @@ def _shards(found: dict[str, Any]) -> str:
     )
 
 
-def _engines(pairs: list[dict[str, Any]]) -> str:
-    """Both engines on the same shards, one after the other, in both orders: the machine itself changes its pace."""
+def _engines(runs: dict[str, dict[str, Any]]) -> str:
+    """Both engines on the same shards, one after the other, in both orders: the machine itself changes its pace. A
+    run's name is the number of its pair, a or b as it was first or second, and its engine."""
+    pairs = [
+        {run["engine"]: run for name, run in sorted(runs.items()) if name[0] == number}
+        for number in sorted({name[0] for name in runs})
+    ]
     first = pairs[0]["processes"]
     rows = "".join(
         f"| {number} | {one['processes']['seconds']:.0f} s | {one['ray']['seconds']:.0f} s | "
         f"{one['ray']['seconds'] / one['processes']['seconds'] - 1:+.1%} | "
-        f"{one['processes']['share_of_compute'] / one['ray']['share_of_compute'] - 1:+.1%} | {one['first']} |\n"
+        f"{one['processes']['share_of_compute'] / one['ray']['share_of_compute'] - 1:+.1%} | "
+        f"{'Ray' if next(iter(one)) == 'ray' else 'pool'} |\n"
         for number, one in enumerate(pairs, 1)
     )
     took = {name: sum(one[name]["seconds"] for one in pairs) for name in ("processes", "ray")}
     return (
         "\n## Ray beside the pool of processes\n\n"
         f"`python benchmarks/shards.py --count {first['images']} --workers {first['workers']}`, without and with "
-        f"`--cluster ray`, the same {first['images']:,} images, Ray's start included, nothing else at work on "
+        f"`--cluster ray`, and `--out benchmarks/results/engines/…`, the same "
+        f"{first['images']:,} images, Ray's start included, nothing else at work on "
         f"{first['machine']['cores']} cores. *Against the network*: with each run's time measured in the rate of the "
         "network alone just before and after it.\n\n"
         "| pair | pool | Ray | Ray longer by | against the network | first was |\n|---|---|---|---|---|---|\n"

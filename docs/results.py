@@ -201,6 +201,11 @@ def _budgets(rows: list[dict[str, str]]) -> str:
         )
     fixed = [row for row in rows if row["kind"] == "fixed"]
     ends = [float(row["flow_px"]) for row in fixed]
+    study = "python -m simgan.studies.drift_budget --work runs/drift --results benchmarks/results/drift_budget.csv"
+    commands = " and ".join(
+        f"`{study} --threads 1 --seeds {' '.join(sorted({row['seed'] for row in chosen}))} --{other}`"
+        for chosen, other in ((held, "fixed"), (fixed, "budgets"))
+    )
     lines = "".join(
         f"| {row['value'] + ' px' if row['kind'] == 'budget' else 'λ ' + row['value']} | {row['seed']} | "
         f"{row['bound_at'] or '–' if row['kind'] == 'budget' else ''} | {row['kept_step']} | "
@@ -214,7 +219,7 @@ def _budgets(rows: list[dict[str, str]]) -> str:
         "\n## Does a drift budget hold?\n\n"
         "Drawn eyes → drawn eyes of other people, light, lens and sensor, 35×55; both sides come from code, and "
         "nothing here says anything about real eyes. A small refiner, no task network: λ alone holds structure. "
-        "`python -m simgan.studies.drift_budget --work runs/drift --results benchmarks/results/drift_budget.csv`. "
+        f"{commands}. "
         f"Drift of the kept refiner on {rows[0]['n']} images, mean with its 95 % bootstrap interval. Training follows "
         "*displacement*; *optical flow*, which training never asks, is the check. Beside it, what optical flow says of "
         "the same images with noise, warped by exactly the budget: the two estimators differ by a factor, and known "

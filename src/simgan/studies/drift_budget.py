@@ -21,6 +21,7 @@ import json
 import shutil
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ def _course(run: Run, fixed: float | None) -> dict[str, Any]:
     late = [row["drift_px"] for row in settled if row["step"] > 0.75 * settled[-1]["step"]]
     seen = [one for one in late if one is not None]
     before = [row["self_regularization_weight"] for row in held if row["step"] <= run.kept_step]
-    weights = [(row["step"], row["self_regularization_weight"]) for row in held]
-    rises = [step for (step, new), (_, old) in zip(weights[1:], weights, strict=False) if new > old]
+    name = "self_regularization_weight"
+    rises = [new["step"] for old, new in pairwise(held) if new[name] > old[name]]
     return {
         "bound_at": rises[0] if rises else "",
         "weight": before[-1] if before else fixed,

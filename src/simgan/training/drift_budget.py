@@ -36,12 +36,12 @@ from simgan.training.inspection import spread
 MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
-_AIM = 0.85  # optical flow sees up to half more than displacement in what a refiner moves
+_AIM = 0.85  # displacement reads less than optical flow in what a refiner moves
 _RATE = 0.2
 _LEAST_ERROR, _LARGEST_ERROR = -0.5, 3.0
 _RECENT = 4  # measurements of R's own drift, of which the median counts
 _NO_DRIFT_PX = 1e-3
-WEAKEST, _STRONGEST = 1e-3, 1e3
+_WEAKEST, _STRONGEST = 1e-3, 1e3
 """Bounds of λ: at the lower one the budget asks for nothing."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
@@ -57,7 +57,7 @@ class DriftBudget:
         self._assembly = assembly
         chosen = spread(len(assembly.synthetic.cache), _IMAGES)
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
-        self.weight = max(assembly.configuration.objective.self_regularization_weight, WEAKEST)
+        self.weight = max(assembly.configuration.objective.self_regularization_weight, _WEAKEST)
         self._recent_px: list[float] = []
         self._mean_px = 0.0
         _refuse_unmeasurable(self._staged)
@@ -80,7 +80,7 @@ class DriftBudget:
             self._destination(drift, self._drift(players.refiner), players.averaging_decay) / self.held_px - 1
         )
         self.weight *= math.exp(_RATE * min(max(error, _LEAST_ERROR), _LARGEST_ERROR))
-        self.weight = min(max(self.weight, WEAKEST), _STRONGEST)
+        self.weight = min(max(self.weight, _WEAKEST), _STRONGEST)
         self._apply(players)
         return {"drift_px": drift, "self_regularization_weight": self.weight}
 
