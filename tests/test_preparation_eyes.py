@@ -211,6 +211,12 @@ def test_a_box_at_the_border_is_shifted_inside_and_never_larger_than_the_image()
         box_around((0, 0, 4, 10), (6, 60), (35, 55), 0.05)
 
 
+def test_a_size_whose_ratio_would_cut_the_eye_is_refused() -> None:
+    with pytest.raises(LabelError, match="86×126 pixels, and its 70×110 hold 43×63 at most"):
+        box_around((16, 25, 66, 107), (70, 110), (43, 63), 0.05)
+    assert box_around((16, 25, 66, 107), (70, 110), (49, 77), 0.05) == (7, 11, 63, 99)
+
+
 def test_the_opening_comes_from_the_mask_where_there_is_no_unityeyes_file(tmp_path: Path) -> None:
     mask = eye_mask((100, 200), left=60, top=30, width=80, height=40, iris=(100, 50))
     write_masked_eye(tmp_path / "a", "1", mask)

@@ -80,11 +80,17 @@ def _opening_in_mask(root: Path, mask: str | None) -> tuple[Edges, bool]:
     return (shape.top, shape.left, shape.bottom, shape.right), shape.relative_iris() is None
 
 
+_COARSEST = (
+    1.2  # a box of the same aspect, not in whole multiples, that is larger by more is a size ill chosen
+)
+
+
 def box_around(opening: Edges, size: Size, new_size: Size, margin: float) -> Box:
     """The box for an opening (top, left, bottom, right) in an image of `size`, with exactly the aspect of `new_size`.
 
     With the smallest ratio p:q = new height:new width, the box is k·p × k·q pixels, k the least whole number with
     k·q ≥ (1 + 2 margin) · opening width and k·p ≥ (1 + 2 margin) · opening height, as far as the image allows.
+    `LabelError` where whole multiples of p × q are what cuts the opening, not the image.
     """
     divisor = math.gcd(*new_size)
     p, q = new_size[0] // divisor, new_size[1] // divisor
@@ -95,6 +101,12 @@ def box_around(opening: Edges, size: Size, new_size: Size, margin: float) -> Box
     share = 1 + 2 * margin
     needed = max(share * (bottom - top) / p, share * (right - left) / q, 1)
     wanted = math.ceil(needed - 1e-9)  # 1.1 · 100 is a little more than 110 in floating point
+    if wanted > room and min(size[0] / p, size[1] / q) > _COARSEST * room:
+        raise LabelError(
+            f"the eye needs a box of {wanted * p}×{wanted * q} pixels, and its {size[0]}×{size[1]} hold {room * p}×"
+            f"{room * q} at most, since a box of the aspect {p}:{q} comes in whole multiples of {p}×{q}; choose a size "
+            "whose height and width have a larger common divisor, such as 35×55"
+        )
     k = min(wanted, room)
     height, width = k * p, k * q
     box_top = round((top + bottom) / 2 - height / 2)
