@@ -80,8 +80,9 @@ def _engines(runs: dict[str, dict[str, Any]]) -> str:
         "| pair | pool | Ray | Ray longer by | against the network | first was |\n|---|---|---|---|---|---|\n"
         f"{rows}\n"
         f"Together {took['ray'] / took['processes'] - 1:+.1%}. Ray's start costs the same whatever the number of "
-        "images; afterwards its own processes (scheduler, GCS, raylet, three actors of Ray Data's) share the cores "
-        "with the workers: the more cores, the less of them.\n"
+        "images, here about 9 s; afterwards its own processes (driver, GCS, raylet, three actors of Ray Data's that "
+        "wake a hundred times a second) share the cores with the workers: the more cores, the less of them. "
+        "On one machine its actors and monitors run at the lowest priority, when the workers leave something.\n"
     )
 
 

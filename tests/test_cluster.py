@@ -240,6 +240,39 @@ def test_on_ray_a_refused_shard_is_named_when_the_others_are_done_and_progress_c
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no SCHED_IDLE")
+def test_on_this_machine_rays_own_actors_take_what_the_workers_leave(shards: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'simgan[ray]'")
+    wanted = {
+        "MapWorker": os.SCHED_OTHER,
+        "gcs_server": os.SCHED_OTHER,
+        "raylet/raylet": os.SCHED_OTHER,
+        "_StatsActor": os.SCHED_IDLE,
+        "ActorLocationTracker": os.SCHED_IDLE,
+        "AutoscalingCoordinator": os.SCHED_IDLE,
+    }
+    policies: dict[str, set[int]] = {}
+
+    def look(done: int, total: int) -> None:
+        if done == 2:
+            for process in psutil.Process().children(recursive=True):
+                name = next((word for word in wanted if word in " ".join(process.cmdline())), None)
+                if name is not None:
+                    policies.setdefault(name, set()).add(os.sched_getscheduler(process.pid))
+
+    refine(
+        ImageTree(shards),
+        build_refiner(),
+        tmp_path / "out",
+        engine=ray_engine("ray", workers=2),
+        progress=look,
+    )
+    assert policies == {name: {policy} for name, policy in wanted.items()}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")
 def test_on_ray_an_error_that_nobody_expected_is_raised_as_it_is(tmp_path: Path) -> None:
     pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'simgan[ray]'")
     (tmp_path / "a.tar").write_bytes(b"")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from simgan.measures import displacement_at, flow_drift_px, measure_displacement, move_mask, optical_flow
+from simgan.simulators.eyes import simulate_eyes
 from simgan.studies.known_warps import CHANGES, photographs
 from textures import Images, noisy, shift, texture, turn, warped
 
@@ -133,6 +134,19 @@ def test_gain_offset_and_light_are_no_flow_and_a_flat_image_has_none_that_could_
     for name in ("gain", "offset", "light from one side"):
         assert flow_drift_px(images, CHANGES[name](images)).max() < 0.1, name
     assert np.isnan(flow_drift_px(np.zeros((1, 32, 32, 1)), np.zeros((1, 32, 32, 1)))).all()
+
+
+def test_what_changes_but_does_not_move_is_taken_off_the_flow() -> None:
+    images = np.moveaxis(simulate_eyes(20, seed=3).images.numpy().astype(np.float32), 1, 3) / 127.5 - 1
+    first = noisy(images)
+    still = CHANGES["all of these"](first)
+    moved = CHANGES["all of these"](noisy(warped(images, turn(1.0, 35, 55))))
+    as_it_is = [
+        np.hypot(*np.moveaxis(optical_flow(a, b), 2, 0)).mean() for a, b in zip(first, still, strict=True)
+    ]
+    assert np.mean(as_it_is) > 0.15
+    assert flow_drift_px(first, still).mean() < 0.1
+    assert flow_drift_px(first, moved).mean() == pytest.approx(1.0, abs=0.1)
 
 
 def test_large_images_are_not_enlarged_for_the_flow() -> None:

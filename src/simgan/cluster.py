@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from simgan.refinement.shards import Engine, Outcome, attempt_shard
 
 _MOST_LOST = 5  # workers that end without a word while they refine one and the same shard
 _PATIENCE_S = 300  # without a place for any worker: a cluster that grows on demand has brought a host by then
+_UNTOUCHED = (b"raylet", b"gcs_server", b"ray::IDLE", b"ray::MapWorker")
 _LONGEST_SHARD_S = 24 * 3600  # without any shard done: the cluster itself is gone
 
 
@@ -47,7 +49,10 @@ def ray_engine(address: str, *, workers: int = 0) -> Engine:
         except (ConnectionError, RuntimeError) as error:
             raise RunError(f"no Ray cluster answers at {place or 'local'}: {error}") from error
         try:
-            yield from _on_actors(ray, work, names, workers)
+            for number, outcome in enumerate(_on_actors(ray, work, names, workers)):
+                if number == 0 and not place:
+                    _let_workers_go_first()
+                yield outcome
         finally:
             ray.shutdown()
 
@@ -106,6 +111,30 @@ def _await_place(ray: Any, gpus: int) -> None:
             f"no worker could be started for {_PATIENCE_S} s: the cluster has no {'GPU' if gpus else 'core'} free; "
             f"what is done stays done: run again when it has"
         ) from error
+
+
+def _let_workers_go_first() -> None:
+    """Ray's own actors and monitors on this machine take what the workers leave: each wakes a hundred times a second.
+
+    Not raylet, nor processes that wait for work, since new workers inherit how they run; nor GCS, on which all wait.
+    """
+    if not hasattr(os, "SCHED_IDLE"):  # Linux alone has it
+        return
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            parent = stat.read_text(errors="replace").rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(stat.parent.name))
+    family = [os.getpid()]
+    for pid in family:
+        family += children.get(pid, [])
+    for pid in family[1:]:
+        with suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            of_ray = command.startswith(b"ray::") or b"/ray/" in command
+            if of_ray and not any(name in command for name in _UNTOUCHED):
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
 
 
 class _Worker:

@@ -4,8 +4,8 @@ Both images are brought to local contrast, (x − mean)/deviation in a Gaussian 
 slow changes of light are gone, and before it the sharper one is blurred until it is as sharp as the other; OpenCV's DIS
 flow (Kroeger et al., ECCV 2016) then says for every pixel where it went. Small images are enlarged first: DIS compares
 patches of 8 pixels. It shares no line with `displacement`, no window and no model: what both say does not come from the
-method. It knows nothing of inverted contrast or of its own certainty, and noise adds to it: how much, the study of
-known warps says.
+method. It knows nothing of inverted contrast or of its own certainty. Noise, and whatever else changes but does not
+move, adds to it; drift is told less what the same change reads as where nothing moved.
 """
 
 from __future__ import annotations
@@ -32,7 +32,60 @@ _CORNER_SHARE = 0.1  # of the strongest corner of an image: weaker ones have no 
 
 def optical_flow(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
     """(H, W, C) images in [-1, 1] → (H, W, 2) flow in pixels, (down, right): x̃(p + flow(p)) shows what x(p) shows."""
-    a, b = (_local_contrast(one) for one in _equally_sharp(_grey(synthetic), _grey(refined)))
+    return _flow(*_comparable(synthetic, refined))
+
+
+def flow_drift_px(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
+    """(n, H, W, C) both → (n,) √ (mean |f|² − mean |f₀|²) over the corners of each image, 0 where that is below 0; NaN
+    for an image without any.
+
+    Pixels count by how much of a corner they are (smaller eigenvalue of the structure tensor of x), where the flow back
+    returns to them; f is the mean flow around a pixel, so weighted, within σ = 4 px: single pixels follow noise. A
+    margin is left out: what moved over the border cannot be followed. f₀ is the flow that change reads as where nothing
+    moved: what f leaves unexplained is laid half an image away from where it belongs, over x.
+    """
+    return np.array([_drift(a, b) for a, b in zip(synthetic, refined, strict=True)])
+
+
+def _drift(synthetic: NDArray[Any], refined: NDArray[Any]) -> float:
+    a, b = _comparable(synthetic, refined)
+    corners = cv2.cornerMinEigenVal(_grey(synthetic), 7, ksize=3)
+    there = _flow(a, b)
+    found = _mean_square(there, _flow(b, a), corners)
+    height, width = a.shape
+    unexplained = b - _at_moved_places(a.astype(np.float64), -there)
+    elsewhere = np.roll(unexplained, (height // 2, width // 2), axis=(0, 1))
+    still = np.clip(a + elsewhere, 0, 255).astype(np.uint8)
+    noise = _mean_square(_flow(a, still), _flow(still, a), corners)
+    return float(np.sqrt(max(found - np.nan_to_num(noise), 0.0))) if np.isfinite(found) else np.nan
+
+
+def _mean_square(there: FloatArray, back: FloatArray, corners: NDArray[Any]) -> float:
+    """Mean |f|² over the corners; NaN where there are none."""
+    height, width = there.shape[:2]
+    margin = min(4, min(height, width) // 8)
+    inner = (slice(margin, height - margin), slice(margin, width - margin))
+    returned = there + _at_moved_places(back, there)
+    consistent = (returned**2).sum(axis=2) < _RETURN_PX**2
+    corner = np.where(consistent, corners, 0)[inner]
+    corner = np.where(corner > _CORNER_SHARE * corner.max(), corner, 0).astype(np.float64)
+    weight = float(corner.sum())
+    if weight <= 0:
+        return np.nan
+    near = np.maximum(_around(corner), 1e-12 * corner.max())
+    squares = sum((_around(corner * there[inner][:, :, axis]) / near) ** 2 for axis in (0, 1))
+    return float((corner * squares).sum() / weight)
+
+
+def _comparable(
+    synthetic: NDArray[Any], refined: NDArray[Any]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Local contrast of both, equally sharp."""
+    a, b = _equally_sharp(_grey(synthetic), _grey(refined))
+    return _local_contrast(a), _local_contrast(b)
+
+
+def _flow(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> FloatArray:
     height, width = a.shape
     factor = _ENLARGED if min(height, width) < _SMALL_PX else 1
     size = (width * factor, height * factor)
@@ -42,33 +95,6 @@ def optical_flow(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
     estimator.setFinestScale(1 if factor > 1 else 0)
     flow = cv2.resize(estimator.calc(first, second, start), (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(flow[:, :, ::-1], np.float64) / factor
-
-
-def flow_drift_px(synthetic: NDArray[Any], refined: NDArray[Any]) -> FloatArray:
-    """(n, H, W, C) both → (n,) √ mean |f|² over the corners of each image; NaN for an image without any.
-
-    Pixels count by how much of a corner they are (smaller eigenvalue of the structure tensor of x), where the flow back
-    returns to them; f is the mean flow around a pixel, so weighted, within σ = 4 px: single pixels follow noise. A
-    margin is left out: what moved over the border cannot be followed.
-    """
-    return np.array([_drift(a, b) for a, b in zip(synthetic, refined, strict=True)])
-
-
-def _drift(synthetic: NDArray[Any], refined: NDArray[Any]) -> float:
-    there, back = optical_flow(synthetic, refined), optical_flow(refined, synthetic)
-    height, width = there.shape[:2]
-    margin = min(4, min(height, width) // 8)
-    inner = (slice(margin, height - margin), slice(margin, width - margin))
-    returned = there + _at_moved_places(back, there)
-    consistent = (returned**2).sum(axis=2) < _RETURN_PX**2
-    corner = np.where(consistent, cv2.cornerMinEigenVal(_grey(synthetic), 7, ksize=3), 0)[inner]
-    corner = np.where(corner > _CORNER_SHARE * corner.max(), corner, 0).astype(np.float64)
-    weight = float(corner.sum())
-    if weight <= 0:
-        return np.nan
-    near = np.maximum(_around(corner), 1e-12 * corner.max())
-    squares = sum((_around(corner * there[inner][:, :, axis]) / near) ** 2 for axis in (0, 1))
-    return float(np.sqrt((corner * squares).sum() / weight))
 
 
 def _around(values: FloatArray) -> FloatArray:
