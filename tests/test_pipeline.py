@@ -19,7 +19,7 @@ from simgan.data.output_folder import wait_for_disk
 from simgan.data.trees import ImageTree
 from simgan.errors import DataError, OutputError
 from simgan.images import read_image, write_image
-from simgan.refinement import MANIFEST, refine
+from simgan.refinement import MANIFEST, pipeline, refine
 from simgan.refinement.journal import JOURNAL
 from simgan.refinement.pipeline import in_groups, in_parallel
 from simgan.weights import TrainedRefiner
@@ -242,3 +242,12 @@ def test_an_image_that_changes_while_it_is_refined_is_a_data_error(tree: ImageTr
         refine(tree, build_refiner(), tmp_path / "out", progress=change)
     refine(tree, build_refiner(), tmp_path / "out")
     assert read_image(tmp_path / "out" / last.name).shape == (9, 9, 1)
+
+
+def test_what_refines_keeps_freed_memory_for_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(pipeline, "keep_freed_memory", lambda: kept.append(True))
+    assert list(in_parallel(lambda batch: (batch, list(kept)), [1, 2], threads=1)) == [
+        (1, [True]),
+        (2, [True]),
+    ]

@@ -1,7 +1,8 @@
 """Freed memory kept for the next tensor, instead of handed back to the operating system and asked for anew.
 
-A turn of training frees and allocates hundreds of megabytes of feature maps. The C library returns blocks of such sizes
-at once, and every page of the next one is then cleared by the system before its first use: a fifth of R's update.
+A turn of training frees and allocates hundreds of megabytes of feature maps, and so does refining. The C library
+returns blocks of such sizes at once, and every page of the next one is then cleared by the system before its first use:
+a fifth of R's update.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from simgan.errors import ImageError
 from simgan.images import PixelFormat, decode_image, encode_image, split_alpha
 from simgan.measures.displacement import SMALLEST_SIDE_PX, measure_displacement
+from simgan.nn.allocation import keep_freed_memory
 from simgan.refinement.journal import Row
 from simgan.weights import OutOfRange, TrainedRefiner
 
@@ -166,6 +167,7 @@ def in_parallel(
 
     One convolution of small images does not keep many cores busy; and so no last bit depends on their number.
     """
+    keep_freed_memory()  # each batch frees and allocates the same feature maps
     before = torch.get_num_threads()
     workers = (threads or before) + 1  # one is always waiting for the disk
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
