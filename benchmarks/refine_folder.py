@@ -40,6 +40,7 @@ from refining_cpu import in_batches
 import simgan
 from simgan.data.trees import TreeScan
 from simgan.images import PixelFormat, ValueRange, write_atomically, write_image
+from simgan.nn.allocation import keep_freed_memory
 from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.refinement.pipeline import in_parallel
 from simgan.weights import TrainedRefiner, save_refiner
@@ -158,6 +159,7 @@ def main() -> None:
     images = eye_like_images(asked.count)
     rounds: dict[str, list[Rates]] = {"compute": [], "refined": [], "folder": [], "files": []}
     starts: list[float] = []
+    keep_freed_memory()  # the network alone has what refining has
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         (work / "in").mkdir()

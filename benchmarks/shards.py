@@ -35,6 +35,7 @@ from simgan.data.output_folder import open_atomically
 from simgan.data.tar_writing import build_header, write_end, write_member
 from simgan.data.trees import TreeScan
 from simgan.images import PixelFormat, ValueRange, write_atomically
+from simgan.nn.allocation import keep_freed_memory
 from simgan.nn.refiner import Refiner, RefinerSpec
 from simgan.refinement.shard import ShardWork
 from simgan.refinement.shards import Engine, Outcome, in_processes, in_this_process
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    keep_freed_memory()  # the network alone has what refining has
     trained, images = random_refiner(asked.width, asked.blocks), different_images()
     with tempfile.TemporaryDirectory() as place:
         work = asked.work or Path(place)

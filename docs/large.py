@@ -61,29 +61,39 @@ def _engines(runs: dict[str, dict[str, Any]]) -> str:
         {run["engine"]: run for name, run in sorted(runs.items()) if name[0] == number}
         for number in sorted({name[0] for name in runs})
     ]
-    first = pairs[0]["processes"]
     rows = "".join(
-        f"| {number} | {one['processes']['seconds']:.0f} s | {one['ray']['seconds']:.0f} s | "
+        f"| {number} | {one['ray']['images']:,} | {one['ray']['route']} | "
+        f"{one['processes']['seconds']:.0f} s | {one['ray']['seconds']:.0f} s | "
         f"{one['ray']['seconds'] / one['processes']['seconds'] - 1:+.1%} | "
         f"{one['processes']['share_of_compute'] / one['ray']['share_of_compute'] - 1:+.1%} | "
         f"{'Ray' if next(iter(one)) == 'ray' else 'pool'} |\n"
         for number, one in enumerate(pairs, 1)
     )
-    took = {name: sum(one[name]["seconds"] for one in pairs) for name in ("processes", "ray")}
+    routes = dict.fromkeys(one["ray"]["route"] for one in pairs)
+    together = ", ".join(f"{_longer(pairs, route):+.1%} ({route})" for route in routes)
     return (
         "\n## Ray beside the pool of processes\n\n"
-        f"`python benchmarks/shards.py --count {first['images']} --workers {first['workers']}`, without and with "
-        f"`--cluster ray`, and `--out benchmarks/results/engines/…`, the same "
-        f"{first['images']:,} images, Ray's start included, nothing else at work on "
-        f"{first['machine']['cores']} cores. *Against the network*: with each run's time measured in the rate of the "
-        "network alone just before and after it.\n\n"
-        "| pair | pool | Ray | Ray longer by | against the network | first was |\n|---|---|---|---|---|---|\n"
+        "`python benchmarks/shards.py --count IMAGES --workers 2`, without and with `--cluster ray`, and `--out "
+        "benchmarks/results/engines/…`, the same images, Ray's start included, nothing else at work on 2 cores. "
+        "*Against the network*: with each run's time measured in the rate of the network alone just before and after "
+        "it.\n\n"
+        "| pair | images | route | pool | Ray | Ray longer by | against the network | first was |\n"
+        "|---|---|---|---|---|---|---|---|\n"
         f"{rows}\n"
-        f"Together {took['ray'] / took['processes'] - 1:+.1%}. Ray's start costs the same whatever the number of "
+        f"Together {together}. Ray's start costs the same whatever the number of "
         "images, here about 9 s; afterwards its own processes (driver, GCS, raylet, three actors of Ray Data's that "
         "wake a hundred times a second) share the cores with the workers: the more cores, the less of them. "
         "On one machine its actors and monitors run at the lowest priority, when the workers leave something.\n"
     )
+
+
+def _longer(pairs: list[dict[str, Any]], route: str) -> float:
+    """By which share Ray takes longer than the pool, over all pairs of a route."""
+    took = {
+        engine: sum(one[engine]["seconds"] for one in pairs if one[engine]["route"] == route)
+        for engine in ("processes", "ray")
+    }
+    return took["ray"] / took["processes"] - 1
 
 
 def _ranks(found: dict[str, Any]) -> str:

@@ -55,17 +55,23 @@ def test_the_last_kept_candidate_is_marked() -> None:
 def test_with_a_drift_budget_the_drift_that_it_followed_and_its_weight_are_drawn_beside_the_budget() -> None:
     rows = [{**candidate(50, kept=True), "drift_px": 0.3}]
     rows += [
-        {"kind": "drift_budget", "step": 25 * k, "drift_px": 0.1 * k, "self_regularization_weight": 0.3 / k}
+        {
+            "kind": "drift_budget",
+            "step": 25 * k,
+            "drift_px": 0.1 * k,
+            "excess": 0.2 * k - 1,
+            "movement_weight": 0.3 / k,
+        }
         for k in (1, 2)
     ]
     configuration = Configuration(objective=ObjectiveSettings(drift_budget_px=0.5))
     run = RunRecord(Path("runs/a"), configuration, {}, tuple(rows), Path("runs/a/refiner.safetensors"))
     charts = {chart.title: chart for chart in training_charts(run)}
-    assert [line.name for line in charts["Drift"].lines] == ["drift", "what λ followed"]
+    assert [line.name for line in charts["Drift"].lines] == ["drift", "what ν followed"]
     assert charts["Drift"].reference is not None
-    assert charts["λ"].lines[0].name == "λ"
-    assert objective_facts(run)["λ, following a drift budget"] == "of 0.500 px; ended at 0.150"
-    assert "λ" not in {chart.title for chart in training_charts(run_with([candidate(1, kept=True)]))}
+    assert charts["ν"].lines[0].name == "ν"
+    assert objective_facts(run)["ν, following a drift budget"] == "of 0.500 px; ended at 0.150"
+    assert "ν" not in {chart.title for chart in training_charts(run_with([candidate(1, kept=True)]))}
 
 
 def test_changes_are_shares_of_the_value_range() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +116,10 @@ def test_the_networks_of_all_recipes_and_derived_ones_have_fitting_fields() -> N
     assert _names(_chart(data=_field(3, [6, 6]))) == [], "nothing is derived for images this small"
 
 
-def test_the_weight_that_a_drift_budget_ended_with_is_what_counts() -> None:
-    chart = _chart(realism_auc=0.97, overrides={"objective.drift_budget_px": 0.5})
-    held = {"kind": "drift_budget", "step": 600, "self_regularization_weight": 40.0, "drift_px": 0.5}
-    assert _names(replace(chart, rows=(*chart.rows, held))) == ["self-regularization too heavy"]
+def test_where_structure_passes_its_budget_a_smaller_one_is_advised() -> None:
+    chart = _chart(drift_px=1.8, overrides={"objective.drift_budget_px": 1.0})
+    (finding,) = [finding for rule in RULES for finding in rule(chart)]
+    assert finding.change == "Lower objective.drift_budget_px (now 1)."
 
 
 def test_summed_patches_are_weighed_like_their_mean() -> None:

@@ -251,7 +251,7 @@ def test_with_a_drift_budget_the_page_says_that_the_nearest_within_it_is_kept(co
     assert "drift_budget_px = 0.0" in before
     config.write_text(before.replace("drift_budget_px = 0.0", "drift_budget_px = 0.5"))
     with (copied / "metrics.jsonl").open("a") as rows:
-        row = {"kind": "drift_budget", "step": 4, "drift_px": 0.1, "self_regularization_weight": 0.2}
+        row = {"kind": "drift_budget", "step": 4, "drift_px": 0.1, "excess": -0.8, "movement_weight": 0.0}
         rows.write(json.dumps(row) + "\n")
     text = page_of(report(copied)).text
     assert said in text

@@ -76,10 +76,11 @@ class ObjectiveSettings:
     """The losses."""
 
     self_regularization_weight: float = 0.3
-    """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]; with a drift budget, where it begins."""
+    """λ for the mean over elements of |ψ(x̃) − ψ(x)|, images in [-1, 1]."""
     drift_budget_px: float = 0.0
-    """How far structure may move, in pixels (mean over images), instead of a fixed λ: λ rises while the averaged R
-    moves more and falls while it moves less, and no refiner above it is kept where one within it is. 0: λ is fixed."""
+    """How far structure may move, in pixels (mean over images): R's loss gains the movement of its images, with a
+    weight that rises while the averaged R moves more and falls while it moves less, and no refiner above the budget is
+    kept where one within it is. 0: movement is not looked at."""
     feature_transform: Literal["identity", "gradients", "channel_mean", "local_contrast"] = "identity"
     """ψ."""
     task_consistency_weight: float = 0.0

@@ -74,21 +74,20 @@ def find_imbalance(chart: Chart) -> Iterator[Finding]:
     kept = chart.kept
     if not late or kept is None:
         return
-    weight = _weight(chart)
+    weight = chart.configuration.objective.self_regularization_weight
     share = median(weight * row["self_regularization"] / row["adversarial_loss"] for row in late)
     if chart.configuration.objective.patches == "sum":
         share *= chart.data["discriminator"]["patch_grid"][0] * chart.data["discriminator"]["patch_grid"][1]
     budget = chart.configuration.objective.drift_budget_px
     heavy = (
         f"Lower objective.self_regularization_weight (now {weight:.3g}) to a third, or state "
-        "objective.drift_budget_px and λ finds itself."
+        "objective.drift_budget_px and let movement alone be held."
     )
     light = (
         f"Raise objective.self_regularization_weight (now {weight:.3g}) threefold, or state how far structure may "
         "move: objective.drift_budget_px = 0.5."
     )
-    if budget:  # λ follows it, whatever the configuration says
-        heavy = f"Raise objective.drift_budget_px (now {budget:g})."
+    if budget:
         light = f"Lower objective.drift_budget_px (now {budget:g})."
     if share > HEAVY and kept["realism_auc"] >= TOLD_APART:
         yield Finding(
@@ -110,14 +109,6 @@ def find_imbalance(chart: Chart) -> Iterator[Finding]:
             f"{' and '.join(shown)}.",
             light,
         )
-
-
-def _weight(chart: Chart) -> float:
-    """λ as it ended: that of the configuration, or what a drift budget made of it."""
-    held = [row for row in chart.rows if row.get("kind") == "drift_budget"]
-    if held:
-        return float(held[-1]["self_regularization_weight"])
-    return chart.configuration.objective.self_regularization_weight
 
 
 def _labels_fail(chart: Chart) -> bool:

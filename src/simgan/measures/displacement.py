@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from simgan.nn.movement import BLUR_PX, blurred
 
 FloatArray = NDArray[np.float64]
 
@@ -33,9 +34,8 @@ SMALLEST_SIDE_PX = 16
 FEWEST_FOUND = 0.5
 """Below this share of its textured windows, the structure of an image counts as lost: it has no drift in pixels."""
 
-_BLUR_PX = 1.0  # σ of the Gaussian before all else: noise goes, and gradients become what the regression takes them for
 _CORRELATED = (
-    4 * np.pi * _BLUR_PX**2
+    4 * np.pi * BLUR_PX**2
 )  # neighbouring residuals that count as one: the autocorrelation of that Gaussian
 _SMALLEST_FIT = 0.6  # share of x̃'s variance in the window that the regression must explain
 _GOOD_FIT = 0.97  # with which a window that has texture would be located along one axis
@@ -185,20 +185,6 @@ def _grey(images: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.mean(axis=3), dtype=np.float32))
 
 
-def _filtered(grey: Tensor, *, down: int = 0, right: int = 0) -> Tensor:
-    """The Gaussian-blurred images (n, H, W), differentiated so many times in each direction."""
-    radius = min(int(np.ceil(4 * _BLUR_PX)), min(grey.shape[1:]) - 1)
-    t = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    gauss = torch.exp(-(t**2) / (2 * _BLUR_PX**2))
-    gauss = gauss / gauss.sum()
-    # Cross-correlation: the kernels of the derivatives are mirrored. A ramp has slope 1 and t²/2 curvature 1.
-    slope = t * gauss / (t**2 * gauss).sum()
-    curvature = (t**2 - (t**2 * gauss).sum()) * gauss
-    kernels = (gauss, slope, 2 * curvature / (t**2 * curvature).sum())
-    padded = F.pad(grey[:, None], (radius, radius, radius, radius), mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernels[right].view(1, 1, 1, -1)), kernels[down].view(1, 1, -1, 1))[:, 0]
-
-
 def _locate(a: Tensor, b: Tensor, corners: Tensor, reach: int, side: int) -> Displacement:
     """Each window of a with its top left at `corners` (n, k, 2), found in b, with the help of its neighbours.
 
@@ -210,9 +196,9 @@ def _locate(a: Tensor, b: Tensor, corners: Tensor, reach: int, side: int) -> Dis
     n, k, _ = corners.shape
     image = torch.arange(n).repeat_interleave(k)
     flat = corners.reshape(-1, 2)
-    curvature = _filtered(a, down=2) + _filtered(a, right=2)
-    regressors = _filtered(a, down=1), _filtered(a, right=1), _filtered(a), curvature
-    target = _filtered(b)
+    curvature = blurred(a, down=2) + blurred(a, right=2)
+    regressors = blurred(a, down=1), blurred(a, right=1), blurred(a), curvature
+    target = blurred(b)
     parts = [
         _regress(regressors, target, image[part], flat[part], reach, side)
         for part in torch.split(torch.arange(n * k), _WINDOWS_AT_A_TIME)

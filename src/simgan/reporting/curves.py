@@ -55,7 +55,7 @@ def training_charts(run: RunRecord) -> list[LineChart]:
             "Drift",
             [
                 _series(run.candidates, "drift_px", "drift", "refined", dots=True),
-                *([_series(held, "drift_px", "what λ followed", "mixed")] if held else []),
+                *([_series(held, "drift_px", "what ν followed", "mixed")] if held else []),
             ],
             caption="How far refining moves structure, in pixels, mean over images that can be measured.",
             reference=(budget, "budget") if (budget := run.configuration.objective.drift_budget_px) else None,
@@ -63,10 +63,10 @@ def training_charts(run: RunRecord) -> list[LineChart]:
             unit="\u202fpx",
         ),
         line_chart(
-            "λ",
-            [_series(held, "self_regularization_weight", "λ", "refined")],
-            caption="Weight of self-regularization, mean form: it rises while drift is above its budget, and falls "
-            "while it is below.",
+            "ν",
+            [_series(held, "movement_weight", "ν", "refined")],
+            caption="Weight of a pixel of movement in R's loss: it rises while drift is above its budget or on its way "
+            "there, and is 0 far below it.",
             marker=marker,
         ),
         line_chart(

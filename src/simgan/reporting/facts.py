@@ -200,7 +200,7 @@ def _layers_in_words(layers: Sequence[Mapping[str, int]]) -> str:
 
 
 def objective_facts(run: RunRecord) -> Facts:
-    """λ in both forms, ψ, μ."""
+    """λ in both forms, ν, ψ, μ."""
     o = run.configuration.objective
     facts = {"λ, mean form": figure(o.self_regularization_weight)}
     forms = run.data.get("self_regularization_weight")
@@ -210,8 +210,8 @@ def objective_facts(run: RunRecord) -> Facts:
         )
     held = [row for row in run.rows if row.get("kind") == "drift_budget"]
     if held:
-        facts["λ, following a drift budget"] = (
-            f"of {figure(o.drift_budget_px)} px; ended at {figure(held[-1]['self_regularization_weight'])}"
+        facts["ν, following a drift budget"] = (
+            f"of {figure(o.drift_budget_px)} px; ended at {figure(held[-1]['movement_weight'])}"
         )
     facts["ψ"] = o.feature_transform
     if o.task_consistency_weight:

@@ -31,6 +31,7 @@ from simgan.nn.losses import (
     refiner_loss,
     self_regularization,
 )
+from simgan.nn.movement import movement_px
 from simgan.nn.quantization import Quantization
 from simgan.nn.route import Route
 
@@ -58,11 +59,13 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses: λ in mean form, ψ, and whether the patches of an image are summed or averaged."""
+    """The losses: λ in mean form, ψ, whether the patches of an image are summed or averaged, and ν, the weight of a
+    pixel of movement."""
 
     self_regularization_weight: float
     feature_transform: FeatureTransform
     patches: PatchReduction
+    movement_weight: float = 0.0
 
 
 @dataclass
@@ -144,6 +147,11 @@ def update_refiner(
         consistency = task.loss(players.quantization.quantize(refined), labels)
         loss = loss + task.weight * (patch_count if objective.patches == "sum" else 1) * consistency
         metrics["task_consistency"] = consistency.detach()
+    if objective.movement_weight:
+        movement = movement_px(refined=refined, synthetic=synthetic).mean()
+        loss = (
+            loss + objective.movement_weight * (patch_count if objective.patches == "sum" else 1) * movement
+        )
     metrics["refiner_loss"] = loss.detach()
     players.refiner_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]

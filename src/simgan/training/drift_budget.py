@@ -1,29 +1,28 @@
-"""A drift budget: the user states how far structure may move, in pixels, and λ follows.
+"""A drift budget: the user states how far structure may move, in pixels, and the weight of movement follows.
 
-Training with a budget b is the constrained problem  min_θ ℓ_real(θ)  subject to  drift(θ̄) ≤ b  for the averaged refiner
-θ̄, which is the one that is kept. Its dual variable is the weight of what holds the image in place, here λ of equation
-4: where drift is above the budget λ rises, where it is below λ falls. Every 25 steps the drift m of θ̄ and r of R itself
-are measured on the same synthetic images. θ̄ is late: it still holds what R was 1/(1 − decay) steps ago. R's drift tells
-where it goes, but jumps; so λ answers to m times what R does now over what it did in θ̄'s memory:
+Training with a budget b is the constrained problem  min_θ L_R(θ)  subject to  drift(θ̄) ≤ b, with L_R of equation 4 and
+θ̄ the averaged refiner, which is the one that is kept. R's loss gains ν·M(x̃, x), with M the movement of its images
+(`nn.movement`), and ν is the dual variable. Every 25 steps the drift m of θ̄ is measured on the same synthetic images,
+by `measures.displacement`. θ̄ is late by the steps that it averages, so ν answers to where it will be after half of
+them, a_k: a PI controller in log ν.
 
-    r̄_k = β r̄_{k−1} + (1 − β) r_k,  β = decay²⁵        a_k = m_k · median(r_k, …, r_{k−3}) / r̄_k
-    e_k = max(−½, min(a_k/b − 1, 3))                   λ_{k+1} = λ_k · exp(0.2 e_k),  10⁻³ ≤ λ ≤ 10³
+    a_k = m_k + ½(m_k − m_{k−2})/(50 (1 − decay))     e_k = max(−1, min(a_k/h − 1, 1))
+    I_k = I_{k−1} · exp(max(e_k, −½))                 ν_k = I_k · exp(5 e_k)/h,   0 where e_k ≤ −½
 
-with b 0.85 of what the estimator says of the same images with the noise of a camera, warped by exactly the budget:
-known warps calibrate it, and the rest is kept for what it misses, since refined structure moves here and there, not as
-a whole. This is dual ascent in log λ: λ stays above 0 and its scale need not be known. λ falls more slowly than it
-rises, since drift comes late and then fast: at first there is none, whatever λ. λ weighs all change and drift counts
-only what moves, so levels and textures are as free as the budget leaves them.
+with I from 10⁻⁴ to 10, and h 0.95 of what displacement says of the same images with the noise of a camera, warped by
+exactly the budget: known warps calibrate it. In the logarithm the scale of ν need not be known: the right one differs
+by orders of magnitude, since most drift is nothing that D asks for, and a weight of a thousandth already ends it. Below
+half of the budget nothing is asked, so that a budget that is not needed costs nothing. λ stays as it is configured: it
+weighs every change of a pixel, little of which is movement, and cannot hold it.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import replace
 from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from simgan.errors import ConfigurationError
 from simgan.measures.displacement import REACH_PX, SMALLEST_SIDE_PX, measure_displacement
@@ -36,20 +35,18 @@ from simgan.training.inspection import spread
 MEASURED_EVERY = 25
 """Steps between two measurements."""
 _IMAGES = 128
-_AIM = 0.85  # displacement reads less than optical flow in what a refiner moves
-_RATE = 0.2
-_LEAST_ERROR, _LARGEST_ERROR = -0.5, 3.0
-_RECENT = 4  # measurements of R's own drift, of which the median counts
-_NO_DRIFT_PX = 1e-3
-_WEAKEST, _STRONGEST = 1e-3, 1e3
-"""Bounds of λ: at the lower one the budget asks for nothing."""
+_AIM = 0.95
+_PROPORTIONAL, _INTEGRAL = 5.0, 1.0
+_LEAST_EXCESS, _FASTEST_FALL, _LARGEST_EXCESS = -1.0, -0.5, 1.0
+_ASKS_FROM = -0.5  # excess up to which ν is 0
+_FIRST, _WEAKEST, _STRONGEST = 1e-3, 1e-4, 10.0
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
 
 class DriftBudget:
-    """Measures the averaged refiner's drift and sets λ; remembers λ and what R's own drift has been.
+    """Measures the averaged refiner's drift and sets ν; remembers I, ν and the last two drifts.
 
-    `held_px`: the drift, as it is measured here, that λ aims at.
+    `held_px`: the drift, as it is measured here, that ν aims at.
     """
 
     def __init__(self, assembly: Assembly, *, budget_px: float) -> None:
@@ -57,11 +54,10 @@ class DriftBudget:
         self._assembly = assembly
         chosen = spread(len(assembly.synthetic.cache), _IMAGES)
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
-        self.weight = max(assembly.configuration.objective.self_regularization_weight, _WEAKEST)
-        self._recent_px: list[float] = []
-        self._mean_px = 0.0
         _refuse_unmeasurable(self._staged)
         self.held_px = _AIM * _reading_of(budget_px, self._staged)
+        self._integral, self._weight = _FIRST, 0.0
+        self._past_px = (0.0, 0.0)
 
     @classmethod
     def of(cls, assembly: Assembly) -> Self | None:
@@ -74,39 +70,32 @@ class DriftBudget:
         return step % MEASURED_EVERY == 0
 
     def update(self, players: Players) -> dict[str, float | None]:
-        """One dual update: measures R and sets λ in the players' objective; what was found, for the log."""
-        drift = self._drift(players.averaged_refiner)
-        error = (
-            self._destination(drift, self._drift(players.refiner), players.averaging_decay) / self.held_px - 1
-        )
-        self.weight *= math.exp(_RATE * min(max(error, _LEAST_ERROR), _LARGEST_ERROR))
-        self.weight = min(max(self.weight, _WEAKEST), _STRONGEST)
-        self._apply(players)
-        return {"drift_px": drift, "self_regularization_weight": self.weight}
-
-    def _destination(self, averaged: float | None, own: float | None, decay: float) -> float:
-        """a_k: where the averaged refiner's drift goes."""
+        """One dual update: measures θ̄ and sets ν in the players' objective; what was found, for the log."""
+        drift = drift_px(self._staged, refine_batch(self._assembly, players.averaged_refiner, self._staged))
         # Structure that is not found again has moved farther than can be measured.
-        m, r = (REACH_PX if drift is None else drift for drift in (averaged, own))
-        kept = decay**MEASURED_EVERY if self._recent_px else 0.0
-        self._mean_px = kept * self._mean_px + (1 - kept) * r
-        self._recent_px = [*self._recent_px, r][-_RECENT:]
-        return m * statistics.median(self._recent_px) / max(self._mean_px, _NO_DRIFT_PX)
-
-    def _drift(self, refiner: nn.Module) -> float | None:
-        return drift_px(self._staged, refine_batch(self._assembly, refiner, self._staged))
+        now = REACH_PX if drift is None else drift
+        ahead = 0.5 / (2 * MEASURED_EVERY * (1 - players.averaging_decay))
+        coming = now + ahead * (now - self._past_px[0])
+        self._past_px = (self._past_px[1], now)
+        excess = min(max(coming / self.held_px - 1, _LEAST_EXCESS), _LARGEST_EXCESS)
+        self._integral *= math.exp(_INTEGRAL * max(excess, _FASTEST_FALL))
+        self._integral = min(max(self._integral, _WEAKEST), _STRONGEST)
+        asked = self._integral * math.exp(_PROPORTIONAL * excess) / self.held_px
+        self._weight = asked if excess > _ASKS_FROM else 0.0
+        self._apply(players)
+        return {"drift_px": drift, "excess": excess, "movement_weight": self._weight}
 
     def _apply(self, players: Players) -> None:
-        players.objective = replace(players.objective, self_regularization_weight=self.weight)
+        players.objective = replace(players.objective, movement_weight=self._weight)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weight": self.weight, "recent_px": self._recent_px, "mean_px": self._mean_px}
+        return {"integral": self._integral, "weight": self._weight, "past_px": self._past_px}
 
     def load_state_dict(self, state: dict[str, Any], players: Players) -> None:
-        self.weight, self._mean_px = float(state["weight"]), float(state["mean_px"])
-        self._recent_px = [*state["recent_px"]]
-        if self._recent_px:
-            self._apply(players)
+        self._integral, self._weight = float(state["integral"]), float(state["weight"])
+        first, second = state["past_px"]
+        self._past_px = (float(first), float(second))
+        self._apply(players)
 
 
 def _reading_of(budget_px: float, staged: Tensor) -> float:
