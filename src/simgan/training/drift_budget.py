@@ -39,7 +39,8 @@ _AIM = 0.95
 _PROPORTIONAL, _INTEGRAL = 5.0, 1.0
 _LEAST_EXCESS, _FASTEST_FALL, _LARGEST_EXCESS = -1.0, -0.5, 1.0
 _ASKS_FROM = -0.5  # excess up to which ν is 0
-_FIRST, _WEAKEST, _STRONGEST = 1e-3, 1e-4, 10.0
+FIRST, WEAKEST, _STRONGEST = 1e-3, 1e-4, 10.0
+"""I before the first measurement, and its lower bound, at which the budget holds nothing back."""
 _FEWEST_MEASURED = 0.5  # share of the images whose structure can be followed
 
 
@@ -56,7 +57,7 @@ class DriftBudget:
         self._staged = assembly.first_stage(assembly.synthetic.sample(chosen, assembly.crop))
         _refuse_unmeasurable(self._staged)
         self.held_px = _AIM * _reading_of(budget_px, self._staged)
-        self._integral, self._weight = _FIRST, 0.0
+        self._integral, self._weight = FIRST, 0.0
         self._past_px = (0.0, 0.0)
 
     @classmethod
@@ -78,8 +79,7 @@ class DriftBudget:
         coming = now + ahead * (now - self._past_px[0])
         self._past_px = (self._past_px[1], now)
         excess = min(max(coming / self.held_px - 1, _LEAST_EXCESS), _LARGEST_EXCESS)
-        self._integral *= math.exp(_INTEGRAL * max(excess, _FASTEST_FALL))
-        self._integral = min(max(self._integral, _WEAKEST), _STRONGEST)
+        self._integral = integral_after(self._integral, excess)
         asked = self._integral * math.exp(_PROPORTIONAL * excess) / self.held_px
         self._weight = asked if excess > _ASKS_FROM else 0.0
         self._apply(players)
@@ -96,6 +96,12 @@ class DriftBudget:
         first, second = state["past_px"]
         self._past_px = (float(first), float(second))
         self._apply(players)
+
+
+def integral_after(integral: float, excess: float) -> float:
+    """I_k from I_{k−1} and e_k."""
+    moved = integral * math.exp(_INTEGRAL * max(excess, _FASTEST_FALL))
+    return min(max(moved, WEAKEST), _STRONGEST)
 
 
 def _reading_of(budget_px: float, staged: Tensor) -> float:
