@@ -212,7 +212,27 @@ def draw(rows: list[dict[str, str]]) -> bytes:
         drift, gain = (_with_errors(chosen, key) for key in ("flow", "gain"))
         if kind == "budget":
             budgets = [row["value"] for row in chosen]
-            held.errorbar(budgets, drift[0], drift[1], fmt=marker, color=colour, markersize=4, capsize=2)
+            filled = [colour if row["active"] else "white" for row in chosen]
+            held.errorbar(budgets, drift[0], drift[1], fmt="none", ecolor=colour, capsize=2)
+            held.scatter(
+                budgets,
+                drift[0],
+                16,
+                filled,
+                marker,
+                edgecolors=colour,
+                zorder=3,
+                label="run (filled: active)",
+            )
+            held.scatter(
+                budgets,
+                [row["flow_of_warp_px"] for row in chosen],
+                200,
+                "0.4",
+                "_",
+                zorder=2,
+                label="warp by the budget",
+            )
         traded.errorbar(drift[0], gain[0], gain[1], drift[1], fmt=marker, color=colour, markersize=4, capsize=2,
                         label=name)  # fmt: skip
         for row in chosen:
