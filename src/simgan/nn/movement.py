@@ -15,7 +15,6 @@ Both images are blurred first (σ = 1 px). Beyond about a pixel and a half M say
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -77,7 +76,7 @@ def _windows(maps: Tensor) -> Tensor:
 
 def _corners(height: int, width: int) -> list[tuple[int, int]]:
     """The windows' top left corners, from border to border, at most half a window apart where that is not too many."""
-    corners = list(itertools.product(*(_places(extent) for extent in (height, width))))
+    corners = [(top, left) for top in _places(height) for left in _places(width)]
     step = max(1, math.ceil(len(corners) / _MOST_WINDOWS))
     return corners[::step]
 
