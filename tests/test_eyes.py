@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -31,8 +29,10 @@ from simgan.simulators.eyes.sensor import blur
 from simgan.simulators.eyes.textures import TEXTURE_SIDE, textures
 
 # What draws parameters; pixels are made of operations that are rounded in one way only.
-DRAWN_WITH = {"numpy": "2.4.6", "torch": "2.13.0", "scipy": "1.17.1"}
-FIRST_64_OF_SEED_0 = "8a0d87959e9f8190c7d2d855cf2f76f06ffdf82dd25f1746c9b1288eed0b4eef"
+# Of the first eyes of seed 0: mean level, its deviation over the image, and pixels of iris and pupil.
+MEANS = [49.7, 61.6, 110.7, 95.9, 116.7, 58.1, 107.1, 44.8, 131.8, 77.7, 76.0, 94.1, 50.7, 62.7, 42.5, 44.9]
+DEVIATIONS = [33.0, 27.3, 54.8, 41.6, 44.0, 54.4, 42.8, 16.4, 39.2, 38.6, 36.6, 51.6, 17.1, 23.8, 12.8, 29.3]
+IRIS_PIXELS = [298, 167, 223, 183, 217, 132, 152, 183, 151, 167, 189, 216, 292, 198, 186, 263]
 SIZE = (35, 55)
 
 
@@ -69,15 +69,15 @@ def centroid(mask: np.ndarray) -> np.ndarray:
     return np.array([columns.mean(), rows.mean()])
 
 
-def test_the_first_64_eyes_of_seed_0_are_frozen() -> None:
-    """Results that were published for these images stay comparable. If this must change, raise VERSION."""
+def test_the_first_eyes_of_seed_0_are_frozen() -> None:
+    """Results that were published for these images stay comparable. If this must change, raise VERSION. Processors
+    differ in the last bit of a logarithm, and so in a grey level here and there."""
     assert eyes.VERSION == 1
-    found = {name: version(name).partition("+")[0] for name in DRAWN_WITH}
-    if found != DRAWN_WITH:
-        pytest.skip(f"the digest holds for {DRAWN_WITH}, installed are {found}")
-    drawn = simulate_eyes(64)
-    data = drawn.images.numpy().tobytes() + drawn.masks.numpy().tobytes()
-    assert hashlib.sha256(data).hexdigest() == FIRST_64_OF_SEED_0
+    drawn = simulate_eyes(len(MEANS))
+    levels = drawn.images.double()
+    assert levels.mean(dim=(1, 2, 3)).numpy() == pytest.approx(np.array(MEANS), abs=0.1)
+    assert levels.std(dim=(1, 2, 3)).numpy() == pytest.approx(np.array(DEVIATIONS), abs=0.1)
+    assert (drawn.masks >= 2).sum(dim=(1, 2, 3)).numpy() == pytest.approx(np.array(IRIS_PIXELS), abs=2)
 
 
 def test_an_eye_depends_on_seed_and_index_alone() -> None:

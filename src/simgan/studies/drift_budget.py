@@ -214,25 +214,10 @@ def draw(rows: list[dict[str, str]]) -> bytes:
             budgets = [row["value"] for row in chosen]
             filled = [colour if row["active"] else "white" for row in chosen]
             held.errorbar(budgets, drift[0], drift[1], fmt="none", ecolor=colour, capsize=2)
-            held.scatter(
-                budgets,
-                drift[0],
-                16,
-                filled,
-                marker,
-                edgecolors=colour,
-                zorder=3,
-                label="run (filled: active)",
-            )
-            held.scatter(
-                budgets,
-                [row["flow_of_warp_px"] for row in chosen],
-                200,
-                "0.4",
-                "_",
-                zorder=2,
-                label="warp by the budget",
-            )
+            held.scatter(budgets, drift[0], s=16, c=filled, edgecolors=colour, zorder=3,
+                         label="run (open: not active)")  # fmt: skip
+            warps = [row["flow_of_warp_px"] for row in chosen]
+            held.scatter(budgets, warps, s=200, c="0.4", marker="_", zorder=2, label="warp by the budget")
         traded.errorbar(drift[0], gain[0], gain[1], drift[1], fmt=marker, color=colour, markersize=4, capsize=2,
                         label=name)  # fmt: skip
         for row in chosen:
