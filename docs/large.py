@@ -74,7 +74,8 @@ def _engines(runs: dict[str, dict[str, Any]]) -> str:
     return (
         "\n## Ray beside the pool of processes\n\n"
         "`python benchmarks/shards.py --count IMAGES --workers 2`, without and with `--cluster ray`, and `--out "
-        "benchmarks/results/engines/…`, the same images, Ray's start included, nothing else at work on 2 cores. "
+        "benchmarks/results/engines/…`, the same images, Ray's start included, nothing else at work on 2 cores "
+        "(but for pair 3: scripts of low priority, for about two minutes). "
         "*Against the network*: with each run's time measured in the rate of the network alone just before and after "
         "it.\n\n"
         "| pair | images | route | pool | Ray | Ray longer by | against the network | first was |\n"
