@@ -122,6 +122,14 @@ def test_where_structure_passes_its_budget_a_smaller_one_is_advised() -> None:
     assert finding.change == "Lower objective.drift_budget_px (now 1)."
 
 
+def test_where_there_is_a_budget_none_is_advised_against_a_heavy_weight() -> None:
+    overrides = {"objective.self_regularization_weight": 30.0, "objective.drift_budget_px": 1.0}
+    (finding,) = [
+        finding for rule in RULES for finding in rule(_chart(overrides=overrides, realism_auc=0.97))
+    ]
+    assert finding.change == "Lower objective.self_regularization_weight (now 30) to a third."
+
+
 def test_summed_patches_are_weighed_like_their_mean() -> None:
     overrides = {"objective.patches": "sum", "objective.self_regularization_weight": 30.0}
     chart = _chart(overrides=overrides, realism_auc=0.97, adversarial=0.7 * 9 * 14)

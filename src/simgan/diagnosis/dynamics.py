@@ -88,6 +88,7 @@ def find_imbalance(chart: Chart) -> Iterator[Finding]:
         "move: objective.drift_budget_px = 0.5."
     )
     if budget:
+        heavy = f"Lower objective.self_regularization_weight (now {weight:.3g}) to a third."
         light = f"Lower objective.drift_budget_px (now {budget:g})."
     if share > HEAVY and kept["realism_auc"] >= TOLD_APART:
         yield Finding(

@@ -11,7 +11,7 @@ them, a_k: a PI controller in log ν.
 
 with I from 10⁻⁴ to 10, and h 0.95 of what displacement says of the same images with the noise of a camera, warped by
 exactly the budget: known warps calibrate it. In the logarithm the scale of ν need not be known: the right one differs
-by orders of magnitude, since most drift is nothing that D asks for, and a weight of a thousandth already ends it. Below
+by orders of magnitude, and where D hardly asks for movement a few thousandths hold it. Below
 half of the budget nothing is asked, so that a budget that is not needed costs nothing. λ stays as it is configured: it
 weighs every change of a pixel, little of which is movement, and cannot hold it.
 """
